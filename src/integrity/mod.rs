@@ -13,7 +13,9 @@
 pub mod hash;
 pub mod key;
 pub mod live;
+pub mod merkle;
 mod proof;
+pub mod sign_all;
 mod tree;
 
 pub use proof::{Leaf, ProofError, Proven, Provisional, Unproven};

@@ -146,6 +146,9 @@ pub enum ProofError {
         /// The chunk.
         chunk: ChunkIndex,
     },
+    /// The number of chunks of static content is not known, so nor is the shape of its tree.
+    #[error("size of the content is not known")]
+    Unsized,
     /// A hash on the way up is not known: the chunk may still be good.
     #[error("hash of bin {bin} is missing")]
     Missing {
