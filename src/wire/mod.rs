@@ -1,1 +1,6 @@
 //! (wire)
+
+pub mod digest;
+pub mod option;
+
+pub use digest::Digest;
