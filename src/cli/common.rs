@@ -78,7 +78,11 @@ pub struct Net {
 
 impl NetArgs {
     /// Settings, with `default` where no `--listen` was given. `default` for IPv6 stands in when `-6` excludes it.
-    pub(super) fn check(self, default: ListenAddr, default_v6: ListenAddr) -> Result<Net, CliError> {
+    pub(super) fn check(
+        self,
+        default: ListenAddr,
+        default_v6: ListenAddr,
+    ) -> Result<Net, CliError> {
         let family = match (self.ipv4, self.ipv6) {
             (true, true) => return Err(CliError::exclusive("-4", "-6")),
             (true, false) => Family::V4,
@@ -229,7 +233,10 @@ impl JoinArgs {
                         trackers.extend(at);
                         ChannelKey::Name(name)
                     }
-                    Place::Parents { channel, parents: at } => {
+                    Place::Parents {
+                        channel,
+                        parents: at,
+                    } => {
                         parents.extend(at);
                         ChannelKey::Id(channel)
                     }
@@ -322,7 +329,8 @@ pub struct Stats {
 impl StatsArgs {
     /// Settings; `media` names the option that already writes media to standard output.
     pub(super) fn check(self, media: Option<&str>) -> Result<Stats, CliError> {
-        let stdout = |dest: &StatsDest| matches!(dest, StatsDest::Stdout | StatsDest::Descriptor(1));
+        let stdout =
+            |dest: &StatsDest| matches!(dest, StatsDest::Stdout | StatsDest::Descriptor(1));
         if let (Some(media), Some(dest)) = (media, self.stats.iter().find(|dest| stdout(dest))) {
             return Err(CliError::exclusive(&format!("--stats {dest}"), media));
         }

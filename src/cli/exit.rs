@@ -42,10 +42,7 @@ pub const EXIT_TABLE: [(Exit, &str); 10] = [
     ),
     (Exit::Failed, "failed while running"),
     (Exit::Usage, "usage or configuration error"),
-    (
-        Exit::NoInput,
-        "the input ended or failed before any media",
-    ),
+    (Exit::NoInput, "the input ended or failed before any media"),
     (
         Exit::Unreachable,
         "no tracker, relay or peer could be reached in time",
@@ -250,7 +247,10 @@ mod tests {
                 "cannot read key \"k\": too many levels of symbolic links",
             ),
         ] {
-            assert_eq!((error.exit.code(), error.to_string().as_str()), (code, line));
+            assert_eq!(
+                (error.exit.code(), error.to_string().as_str()),
+                (code, line)
+            );
         }
     }
 

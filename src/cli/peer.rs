@@ -31,7 +31,13 @@ pub struct Args {
     #[command(flatten)]
     pub join: JoinArgs,
     /// Where the media goes: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/. Repeatable.
-    #[arg(short, long, value_name = "OUT", default_value = "-", help_heading = "Media")]
+    #[arg(
+        short,
+        long,
+        value_name = "OUT",
+        default_value = "-",
+        help_heading = "Media"
+    )]
     pub output: Vec<String>,
     /// Wait for a missing chunk as long as it takes, instead of skipping it at its deadline.
     #[arg(long, help_heading = "Media")]
@@ -40,13 +46,23 @@ pub struct Args {
     #[arg(long, help_heading = "Media")]
     pub blocking: bool,
     /// What to do when the source ends the channel.
-    #[arg(long, value_name = "WHAT", default_value = "exit", help_heading = "Media")]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "exit",
+        help_heading = "Media"
+    )]
     pub on_end: OnEnd,
     /// Write over output files that exist.
     #[arg(long, help_heading = "Media")]
     pub overwrite: bool,
     /// Begin a new output file after this many bytes or this much time: 100MB, 10min.
-    #[arg(long, value_name = "SIZE|DUR", allow_hyphen_values = true, help_heading = "Media")]
+    #[arg(
+        long,
+        value_name = "SIZE|DUR",
+        allow_hyphen_values = true,
+        help_heading = "Media"
+    )]
     pub rotate: Option<Rotate>,
     /// Pass nothing on to other peers.
     #[arg(long, help_heading = "Serving")]

@@ -80,9 +80,12 @@ impl Tool for Args {
     type Job = Box<Settings>;
 
     fn check(self) -> Result<Box<Settings>, CliError> {
-        let joins =
-            self.join
-                .check(self.uri, self.channel, &self.tracker.tracker, self.serve.window)?;
+        let joins = self.join.check(
+            self.uri,
+            self.channel,
+            &self.tracker.tracker,
+            self.serve.window,
+        )?;
         if joins.len() > 1 && !self.output.is_empty() {
             let why = "an output takes one";
             return Err(CliError::usage(format!("{} channels", joins.len()), why));

@@ -31,13 +31,24 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Media to stream: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT or unix:PATH.
-    #[arg(short, long, value_name = "IN", default_value = "-", help_heading = "Media")]
+    #[arg(
+        short,
+        long,
+        value_name = "IN",
+        default_value = "-",
+        help_heading = "Media"
+    )]
     pub input: String,
     /// How fast to read: by the stream's clock (pcr; the default for files) or as it comes (none).
     #[arg(long, value_name = "HOW", help_heading = "Media")]
     pub pace: Option<Pace>,
     /// What to do when the input ends: end the channel, or wait for the next encoder.
-    #[arg(long, value_name = "WHAT", default_value = "exit", help_heading = "Media")]
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "exit",
+        help_heading = "Media"
+    )]
     pub on_eof: OnEof,
     /// Write the media that was read to this output as well; - is standard output.
     #[arg(long, value_name = "OUT", help_heading = "Media")]
@@ -302,9 +313,9 @@ fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
         let dirs = dirs.to_string_lossy();
         return Ok(dirs.split(':').next().unwrap_or_default().into());
     }
-    let base = set("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
-        Some(PathBuf::from(set("HOME")?).join(".local/state"))
-    });
+    let base = set("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(set("HOME")?).join(".local/state")));
     base.map(|base| base.join("p2ps"))
         .ok_or_else(|| CliError::usage("no state directory", "give --state-dir"))
 }

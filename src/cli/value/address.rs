@@ -338,14 +338,26 @@ mod tests {
             ("1.2.3.4", "need ADDR:PORT, for example :7850"),
             ("7850", "need ADDR:PORT, for example :7850"),
             ("", "need ADDR:PORT, for example :7850"),
-            ("localhost:1", "need an IP address, for example 127.0.0.1:7850"),
+            (
+                "localhost:1",
+                "need an IP address, for example 127.0.0.1:7850",
+            ),
             ("1.2.3.400:1", "bad host name \"1.2.3.400\""),
             ("1.2.3.4:x", "port is not a number"),
             ("1.2.3.4:+1", "port is not a number"),
             ("1.2.3.4:", "port is not a number"),
-            ("::1:7850", "put an IPv6 address in brackets, for example [::1]:7850"),
-            ("[::1", "put an IPv6 address in brackets, for example [::1]:7850"),
-            ("[::1]7850", "put an IPv6 address in brackets, for example [::1]:7850"),
+            (
+                "::1:7850",
+                "put an IPv6 address in brackets, for example [::1]:7850",
+            ),
+            (
+                "[::1",
+                "put an IPv6 address in brackets, for example [::1]:7850",
+            ),
+            (
+                "[::1]7850",
+                "put an IPv6 address in brackets, for example [::1]:7850",
+            ),
             ("[host]:1", "bad host name \"host\""),
         ] {
             assert_eq!(round::<ListenAddr>(text), expected, "{text}");
@@ -381,7 +393,10 @@ mod tests {
             ("relay1:0", "port 0 cannot be reached"),
             ("re lay", "bad host name \"re lay\""),
             ("rеlay", "bad host name \"rеlay\""), // The second letter is Cyrillic.
-            ("2001:db8::1", "put an IPv6 address in brackets, for example [::1]:7850"),
+            (
+                "2001:db8::1",
+                "put an IPv6 address in brackets, for example [::1]:7850",
+            ),
         ] {
             assert_eq!(round::<ParentAddr>(text), expected, "{text}");
         }

@@ -379,7 +379,9 @@ pub enum ReferenceError {
     #[error("bad ticket: {0}")]
     Ticket(#[from] TicketError),
     /// Neither of the two forms.
-    #[error("bad address {text}: need p2ps://TRACKER/CHANNEL, p2ps://CHANNELID@HOST:PORT or a ticket")]
+    #[error(
+        "bad address {text}: need p2ps://TRACKER/CHANNEL, p2ps://CHANNELID@HOST:PORT or a ticket"
+    )]
     Neither {
         /// The argument as given.
         text: Shown,
@@ -428,7 +430,10 @@ mod tests {
         }
         let by_id = format!("p2ps://{ID}@relay1:7850,10.0.0.1:9?timeout=5s");
         assert_eq!(round(&by_id), by_id);
-        assert_eq!(round(&format!("p2ps://{ID}@r/")), format!("p2ps://{ID}@r:7850"));
+        assert_eq!(
+            round(&format!("p2ps://{ID}@r/")),
+            format!("p2ps://{ID}@r:7850")
+        );
     }
 
     #[test]

@@ -12,8 +12,10 @@ mod ticket;
 use std::fmt;
 
 pub use address::{Family, Host, ListenAddr, ParentAddr, Scheme, TrackerUrl};
+pub use channel::{
+    ChannelName, ChannelRef, ChannelUri, Place, ReferenceError, StartAt, UriOptions,
+};
 pub(crate) use channel::{LATENCY, TIMEOUT, WINDOW};
-pub use channel::{ChannelName, ChannelRef, ChannelUri, Place, ReferenceError, StartAt, UriOptions};
 pub use quantity::{DurationValue, Percent, Rate, Size, count, duration};
 pub(crate) use sink::DESCRIPTOR_MAX;
 pub use sink::{Rotate, StatsDest};
@@ -225,7 +227,10 @@ mod tests {
 
     #[test]
     fn shown_values_are_escaped_and_cut() {
-        assert_eq!(Shown::new("a\"b\n\u{1b}[2J").to_string(), r#""a\"b\n\u{1b}[2J""#);
+        assert_eq!(
+            Shown::new("a\"b\n\u{1b}[2J").to_string(),
+            r#""a\"b\n\u{1b}[2J""#
+        );
         assert_eq!(Shown::new("it's é").to_string(), "\"it's é\"");
         assert_eq!(Shown::new("\u{202e}x").to_string(), r#""\u{202e}x""#);
         let long = Shown::new(&"x".repeat(1 << 20)).to_string();

@@ -61,7 +61,7 @@ fn parse_scaled(
 fn fmt_exact(value: u128, units: &[(u128, &str)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (scale, unit) = units
         .iter()
-        .filter(|(scale, _)| value % scale == 0)
+        .filter(|(scale, _)| value.is_multiple_of(*scale))
         .min_by_key(|(scale, _)| value / scale)
         .copied()
         .unwrap_or((1, ""));
@@ -371,7 +371,10 @@ mod tests {
         ] {
             assert_eq!(round::<Rate>(text), expected, "{text}");
         }
-        assert_eq!("8Mbit".parse::<Rate>().unwrap().bits_per_second(), 8_000_000);
+        assert_eq!(
+            "8Mbit".parse::<Rate>().unwrap().bits_per_second(),
+            8_000_000
+        );
     }
 
     #[test]

@@ -31,15 +31,20 @@ impl FromStr for StatsDest {
         const EXAMPLE: &str = "fd:3 or stats.jsonl";
         if let Some(number) = text.strip_prefix("fd:") {
             let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-            let number = number.parse().ok().filter(|n| digits && *n <= DESCRIPTOR_MAX);
+            let number = number
+                .parse()
+                .ok()
+                .filter(|n| digits && *n <= DESCRIPTOR_MAX);
             return number.map(Self::Descriptor).ok_or(ValueError::Descriptor);
         }
         if let Some(place) = text.strip_prefix("udp://") {
             let place: ParentAddr = match place.rsplit_once(':') {
                 Some((_, port)) if !port.ends_with(']') => place.parse()?,
-                _ => return Err(ValueError::NeedAddressPort {
-                    example: "udp://127.0.0.1:9000",
-                }),
+                _ => {
+                    return Err(ValueError::NeedAddressPort {
+                        example: "udp://127.0.0.1:9000",
+                    });
+                }
             };
             return Ok(Self::Udp(place));
         }
@@ -147,8 +152,14 @@ mod tests {
             ("unix:/run/x", "unix:/run/x"),
             ("udp://127.0.0.1:9000", "udp://127.0.0.1:9000"),
             ("udp://[::1]:9000", "udp://[::1]:9000"),
-            ("udp://[::1]", "need ADDR:PORT, for example udp://127.0.0.1:9000"),
-            ("udp://host", "need ADDR:PORT, for example udp://127.0.0.1:9000"),
+            (
+                "udp://[::1]",
+                "need ADDR:PORT, for example udp://127.0.0.1:9000",
+            ),
+            (
+                "udp://host",
+                "need ADDR:PORT, for example udp://127.0.0.1:9000",
+            ),
             ("fd:x", "need fd:N with N from 0 to 1023"),
             ("fd:+3", "need fd:N with N from 0 to 1023"),
             ("fd:9999", "need fd:N with N from 0 to 1023"),

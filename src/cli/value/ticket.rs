@@ -195,11 +195,15 @@ impl Ticket {
         if sum != crc32(summed).to_be_bytes() {
             return Err(TicketError::Checksum);
         }
-        let channel =
-            check_channel_id(id).map_err(|_| TicketError::Field { field: "channel id" })?;
+        let channel = check_channel_id(id).map_err(|_| TicketError::Field {
+            field: "channel id",
+        })?;
         let trackers = trackers
             .into_iter()
-            .map(|text| text.parse().map_err(|_| TicketError::Field { field: "tracker" }))
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| TicketError::Field { field: "tracker" })
+            })
             .collect::<Result<_, _>>()?;
         if relays.iter().any(|relay| relay.port == 0) {
             return Err(TicketError::Field { field: "relay" });
@@ -310,7 +314,10 @@ mod tests {
             channel: "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e"
                 .parse()
                 .unwrap(),
-            trackers: vec!["t1".parse().unwrap(), "https://t2:443/p2ps".parse().unwrap()],
+            trackers: vec![
+                "t1".parse().unwrap(),
+                "https://t2:443/p2ps".parse().unwrap(),
+            ],
             relays: vec![
                 "10.0.0.1:9".parse().unwrap(),
                 "[2001:db8::1]".parse().unwrap(),
@@ -353,7 +360,11 @@ mod tests {
             assert!(word[..end].parse::<Ticket>().is_err(), "cut at {end}");
         }
         for index in Ticket::PREFIX.len()..word.len() {
-            let other = if &word[index..=index] == "a" { "b" } else { "a" };
+            let other = if &word[index..=index] == "a" {
+                "b"
+            } else {
+                "a"
+            };
             let changed = format!("{}{other}{}", &word[..index], &word[index + 1..]);
             assert!(changed.parse::<Ticket>().is_err(), "changed at {index}");
         }
