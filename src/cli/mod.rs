@@ -28,6 +28,7 @@ use clap_complete::Shell;
 
 use exit::{CliError, Exit};
 use layer::{Parsed, Understood};
+use manual::Manual;
 
 /// One of the five programs.
 pub trait Tool: CommandFactory + FromArgMatches {
@@ -35,6 +36,15 @@ pub trait Tool: CommandFactory + FromArgMatches {
     const NAME: &'static str;
     /// Defaults that `check` fills in because it must know whether the value was asked for: argument id and value.
     const IMPLIED: &'static [(&'static str, &'static str)] = &[];
+    /// What the manual says beside the options.
+    const MANUAL: Manual = Manual {
+        exits: &[],
+        files: &[],
+        is_daemon: false,
+        examples: &[],
+        notes: &[],
+        see_also: &[],
+    };
     /// Checked arguments.
     type Job;
 
@@ -91,6 +101,26 @@ fn start<T: Tool>(
         return Ok(Exit::Done);
     }
     T::run(job, &understood)
+}
+
+/// What `run` would get for a command line and an environment, or the error; nothing when help was asked for.
+///
+/// # Errors
+///
+/// A usage error.
+pub fn check<T: Tool>(
+    arguments: &[OsString],
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<T::Job>, CliError> {
+    match layer::parse(&command::<T>(), T::IMPLIED, arguments, environment)? {
+        Parsed::Print(_) => Ok(None),
+        Parsed::Run(matches, _) => {
+            let arguments = T::from_arg_matches(&matches);
+            let arguments =
+                arguments.map_err(|error| usage::rewrite(&error, usage::Written::Flag))?;
+            arguments.check().map(Some)
+        }
+    }
 }
 
 /// Writes an answer to standard output. A reader that has enough is no error.
@@ -154,15 +184,7 @@ mod tests {
             .chain(arguments)
             .map(OsString::from)
             .collect();
-        let parsed = layer::parse(&command::<T>(), T::IMPLIED, &arguments, &|_| None);
-        let checked = parsed.and_then(|parsed| match parsed {
-            Parsed::Run(matches, _) => T::from_arg_matches(&matches)
-                .expect("parsed just now")
-                .check()
-                .map(drop),
-            Parsed::Print(_) => Ok(()),
-        });
-        checked.map_or_else(|error| error.to_string(), |()| String::new())
+        check::<T>(&arguments, &|_| None).map_or_else(|error| error.to_string(), |_| String::new())
     }
 
     #[test]

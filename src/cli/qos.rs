@@ -5,6 +5,7 @@ use clap::Parser;
 use super::Tool;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
+use super::manual::{self, Manual};
 
 /// Summarise and check the records of the other tools.
 #[derive(Parser, Clone, Debug)]
@@ -13,6 +14,7 @@ pub struct Args {}
 
 impl Tool for Args {
     const NAME: &'static str = "p2ps-qos";
+    const MANUAL: Manual = manual::QOS;
     type Job = ();
 
     fn check(self) -> Result<(), CliError> {

@@ -8,6 +8,7 @@ use super::common::{
 };
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
+use super::manual::{self, Manual};
 use super::value::{ChannelName, ChannelRef};
 use super::{Tool, peer, run};
 
@@ -77,6 +78,7 @@ impl Tool for Args {
         ("latency", "1s"),
         ("from", "live"),
     ];
+    const MANUAL: Manual = manual::RELAY;
     type Job = Box<Settings>;
 
     fn check(self) -> Result<Box<Settings>, CliError> {

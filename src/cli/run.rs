@@ -6,18 +6,63 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::common::{Listen, Log, Net};
-use super::exit::{CliError, Exit, reason};
+use super::common::{Listen, Log, Net, Process};
+use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
 use super::{log, peer, print, relay, secret, source, tracker};
+use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
+use crate::io::signal;
 
 /// Starts messages and the progress line of a tool.
 fn begin(tool: &'static str, settings: &Log) -> Progress {
     let progress = Progress::new(settings.progress);
     log::start(tool, settings, &progress);
     progress
+}
+
+/// The life of a tool around `body`: pid file, readiness, hooks, and the way out at a second interrupt.
+///
+/// # Errors
+///
+/// When the pid file or the ready descriptor cannot be had; and those of `body`.
+pub fn live(
+    tool: &'static str,
+    process: &Process,
+    body: impl FnOnce(&mut Lifecycle) -> Result<Exit, CliError>,
+) -> Result<Exit, CliError> {
+    let plan = Plan {
+        tool,
+        ready_fd: process.ready_fd,
+        pid_file: process.pid_file.clone(),
+        on_ready: process.on_ready.clone(),
+        on_exit: process.on_exit.clone(),
+    };
+    let mut lifecycle = Lifecycle::begin(plan).map_err(|error| match error {
+        LifecycleError::Used { path, pid } => CliError::new(
+            Exit::Bind,
+            format!("cannot take pid file {}", shown_path(&path)),
+            format!("used by process {pid}"),
+        ),
+        LifecycleError::PidFile { path, cause } => CliError::new(
+            Exit::Output,
+            format!("cannot write pid file {}", shown_path(&path)),
+            reason(&cause),
+        ),
+        LifecycleError::ReadyFd { fd, cause } => {
+            CliError::usage(format!("cannot write to --ready-fd {fd}"), reason(&cause))
+        }
+    })?;
+    let watch = signal::on_second_interrupt(|| std::process::exit(Exit::Interrupted.code().into()));
+    watch.map_err(|error| CliError::new(Exit::Failed, "cannot take signals", reason(&error)))?;
+    let outcome = body(&mut lifecycle);
+    lifecycle.stopping();
+    match &outcome {
+        Ok(exit) => lifecycle.end(exit.code(), "done"),
+        Err(error) => lifecycle.end(error.exit.code(), &error.to_string()),
+    }
+    outcome
 }
 
 /// Runs `p2ps-source`.
@@ -39,10 +84,11 @@ pub fn source(settings: source::Settings, _: &Understood) -> Result<Exit, CliErr
     if settings.process.dry_run {
         return Ok(Exit::Done);
     }
-    if let Some(input) = input {
-        expect_media(input)?;
-    }
-    Ok(Exit::Done)
+    live("p2ps-source", &settings.process, |lifecycle| {
+        lifecycle.ready(Vec::new());
+        input.map_or(Ok(()), expect_media)?;
+        Ok(Exit::Done)
+    })
 }
 
 /// Runs `p2ps-relay`.
@@ -51,10 +97,17 @@ pub fn source(settings: source::Settings, _: &Understood) -> Result<Exit, CliErr
 ///
 /// Output or address that cannot be used.
 pub fn relay(settings: relay::Settings, _: &Understood) -> Result<Exit, CliError> {
-    begin("p2ps-relay", &settings.log).clear();
+    let progress = begin("p2ps-relay", &settings.log);
     refuse_terminal(&settings.outputs)?;
     bind_udp(&settings.net)?;
-    Ok(Exit::Done)
+    progress.clear();
+    if settings.process.dry_run {
+        return Ok(Exit::Done);
+    }
+    live("p2ps-relay", &settings.process, |lifecycle| {
+        lifecycle.ready(Vec::new());
+        Ok(Exit::Done)
+    })
 }
 
 /// Runs `p2ps-peer`.
@@ -63,10 +116,17 @@ pub fn relay(settings: relay::Settings, _: &Understood) -> Result<Exit, CliError
 ///
 /// Output or address that cannot be used.
 pub fn peer(settings: peer::Settings, _: &Understood) -> Result<Exit, CliError> {
-    begin("p2ps-peer", &settings.log).clear();
+    let progress = begin("p2ps-peer", &settings.log);
     refuse_terminal(&settings.outputs)?;
     bind_udp(&settings.net)?;
-    Ok(Exit::Done)
+    progress.clear();
+    if settings.process.dry_run {
+        return Ok(Exit::Done);
+    }
+    live("p2ps-peer", &settings.process, |lifecycle| {
+        lifecycle.ready(Vec::new());
+        Ok(Exit::Done)
+    })
 }
 
 /// Runs `p2ps-tracker`.
@@ -75,9 +135,16 @@ pub fn peer(settings: peer::Settings, _: &Understood) -> Result<Exit, CliError> 
 ///
 /// An address that cannot be bound.
 pub fn tracker(settings: tracker::Settings, _: &Understood) -> Result<Exit, CliError> {
-    begin("p2ps-tracker", &settings.log).clear();
+    let progress = begin("p2ps-tracker", &settings.log);
     bind_tcp(&settings.net)?;
-    Ok(Exit::Done)
+    progress.clear();
+    if settings.process.dry_run {
+        return Ok(Exit::Done);
+    }
+    live("p2ps-tracker", &settings.process, |lifecycle| {
+        lifecycle.ready(Vec::new());
+        Ok(Exit::Done)
+    })
 }
 
 /// Runs `p2ps-source keygen`: the key to its file and the channel id to standard output; or, without a file, the key

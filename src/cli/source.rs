@@ -11,6 +11,7 @@ use super::common::{
 };
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
+use super::manual::{self, Manual};
 use super::value::{
     ChannelName, ChannelUri, DurationValue, ParentAddr, Place, Ticket, TrackerUrl, ValueError,
     count, duration,
@@ -329,6 +330,7 @@ impl Tool for Args {
     const NAME: &'static str = "p2ps-source";
     const IMPLIED: &'static [(&'static str, &'static str)] =
         &[("listen", ":7850"), ("window", "1min")];
+    const MANUAL: Manual = manual::SOURCE;
     type Job = Job;
 
     fn check(self) -> Result<Job, CliError> {

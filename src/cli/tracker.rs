@@ -7,6 +7,7 @@ use clap::Parser;
 use super::common::{Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs};
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
+use super::manual::{self, Manual};
 use super::value::{ListenAddr, TrackerUrl};
 use super::{Tool, run};
 
@@ -50,6 +51,7 @@ pub struct Settings {
 impl Tool for Args {
     const NAME: &'static str = "p2ps-tracker";
     const IMPLIED: &'static [(&'static str, &'static str)] = &[("listen", "127.0.0.1:7851")];
+    const MANUAL: Manual = manual::TRACKER;
     type Job = Box<Settings>;
 
     fn check(self) -> Result<Box<Settings>, CliError> {

@@ -1,1 +1,4 @@
 //! (io)
+
+pub mod lifecycle;
+pub mod signal;

@@ -53,7 +53,7 @@ impl Host {
             return Ok(Self::Ip(address.into()));
         }
         let bad = || ValueError::BadHost {
-            host: Shown::new(text),
+            host: Shown::part(text),
         };
         // All digits and dots is a mistyped address (1.2.3.400), which a resolver would wait for.
         let has_letter = text.bytes().any(|byte| byte.is_ascii_alphabetic());
@@ -94,7 +94,7 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), ValueError> {
         let (host, after) = rest.split_once(']').ok_or(ValueError::Brackets)?;
         if host.parse::<Ipv6Addr>().is_err() {
             return Err(ValueError::BadHost {
-                host: Shown::new(host),
+                host: Shown::part(host),
             });
         }
         return match after.strip_prefix(':') {

@@ -130,7 +130,7 @@ impl UriOptions {
                 }
                 _ => {
                     return Err(ValueError::UnknownParameter {
-                        name: Shown::new(name),
+                        name: Shown::part(name),
                         nearest: nearest(name, KNOWN)
                             .and_then(|word| KNOWN.into_iter().find(|known| *known == word)),
                     });

@@ -21,8 +21,10 @@ pub(crate) use sink::DESCRIPTOR_MAX;
 pub use sink::{Rotate, StatsDest};
 pub use ticket::{Ticket, TicketError, Token};
 
-/// Longest part of a value that an error line shows, in characters.
+/// Longest value that an error line shows, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 80;
+/// Longest part of a value that is shown beside the value itself.
+const PART_CHARACTERS_MAX: usize = 24;
 
 /// Why a text is no value of the wanted kind. Displays as the last part of an error line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,8 +166,17 @@ pub struct Shown(String);
 impl Shown {
     /// The first 80 characters of `text`, safe for a terminal.
     pub fn new(text: &str) -> Self {
+        Self::cut(text, SHOWN_CHARACTERS_MAX)
+    }
+
+    /// The first 24 characters of a part of a value: the line shows the value already.
+    pub fn part(text: &str) -> Self {
+        Self::cut(text, PART_CHARACTERS_MAX)
+    }
+
+    fn cut(text: &str, characters_max: usize) -> Self {
         let mut out = String::from("\"");
-        let mut room = SHOWN_CHARACTERS_MAX;
+        let mut room = characters_max;
         for character in text.chars() {
             let escaped = escape(character);
             let length = escaped.chars().count();

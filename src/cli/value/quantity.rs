@@ -51,7 +51,7 @@ fn parse_scaled(
         return Err(ValueError::UnitMissing { example });
     }
     let scale = scale(unit).ok_or_else(|| ValueError::UnitUnknown {
-        unit: Shown::new(unit),
+        unit: Shown::part(unit),
         example,
     })?;
     Ok((number * scale).round())
@@ -291,7 +291,7 @@ impl FromStr for Percent {
             "" => return Err(ValueError::UnitMissing { example: EXAMPLE }),
             _ => {
                 return Err(ValueError::UnitUnknown {
-                    unit: Shown::new(unit),
+                    unit: Shown::part(unit),
                     example: EXAMPLE,
                 });
             }
