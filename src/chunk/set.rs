@@ -268,11 +268,13 @@ mod tests {
 
     use super::*;
 
+    type Pairs = [(u64, u64)];
+
     fn range(first: u64, last: u64) -> ChunkRange {
         ChunkRange::new(ChunkIndex::new(first), ChunkIndex::new(last)).unwrap()
     }
 
-    fn set(ranges: &[(u64, u64)]) -> ChunkSet {
+    fn set(ranges: &Pairs) -> ChunkSet {
         let mut set = ChunkSet::new();
         for (first, last) in ranges {
             assert!(set.insert(range(*first, *last)));
@@ -293,7 +295,7 @@ mod tests {
 
     #[test]
     fn inserted_ranges_merge_where_they_touch() {
-        let table: &[(&[(u64, u64)], &[(u64, u64)])] = &[
+        let table: &[(&Pairs, &Pairs)] = &[
             (&[(1, 2), (3, 4)], &[(1, 4)]),
             (&[(3, 4), (1, 2)], &[(1, 4)]),
             (&[(1, 2), (4, 5)], &[(1, 2), (4, 5)]),
@@ -311,7 +313,7 @@ mod tests {
 
     #[test]
     fn removed_ranges_split_what_they_cut() {
-        let table: &[((u64, u64), &[(u64, u64)])] = &[
+        let table: &[((u64, u64), &Pairs)] = &[
             ((0, 100), &[]),
             ((12, 15), &[(10, 11), (16, 19), (30, 39)]),
             ((15, 34), &[(10, 14), (35, 39)]),
