@@ -1,1 +1,3 @@
-//! (io)
+//! Sockets, files, clocks, signals: the only place that waits.
+
+pub mod lines;
