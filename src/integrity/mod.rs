@@ -64,8 +64,8 @@ use merkle::Verifier;
 
 use crate::chunk::ChunkRange;
 use crate::ids::SwarmId;
-use crate::wire::Digest;
 use crate::wire::option::{Addressing, ChunkSize, HashFunction, Protection, SignatureAlgorithm};
+use crate::wire::{Digest, Format};
 
 /// What protects the content of a swarm: its metadata, checked once.
 #[derive(Clone, Debug)]
@@ -212,6 +212,12 @@ impl ChunkSpec {
                 Some(put(out, &[&start.to_be_bytes(), &end.to_be_bytes()]))
             }
         }
+    }
+}
+
+impl From<&Format> for ChunkSpec {
+    fn from(format: &Format) -> Self {
+        Self::new(format.addressing, format.chunk_size)
     }
 }
 
