@@ -22,8 +22,6 @@ use crate::wire::option::HashFunction;
 pub const MUNRO_WIDTH: u64 = 32;
 /// Chunks of the widest munro accepted from other sources.
 pub const MUNRO_WIDTH_MAX: u64 = 256;
-/// Most nodes of a munro.
-const NODES_MAX: usize = 2 * MUNRO_WIDTH_MAX as usize;
 /// Most nodes that one chunk can prove: itself, its ancestors and all uncles.
 const PATH_MAX: usize = 2 * MUNRO_WIDTH_MAX.ilog2() as usize + 1;
 
@@ -147,7 +145,7 @@ impl SignedMunro {
     ///
     /// # Panics
     ///
-    /// When the root is no hash of the swarm's hash function.
+    /// When the key is not the authority's, or the root no hash of the swarm's hash function.
     pub fn sign(
         key: &SigningKey,
         authority: &Authority,
@@ -155,6 +153,10 @@ impl SignedMunro {
         time: NtpTime,
         root: Digest,
     ) -> Result<Self, MunroError> {
+        assert!(
+            key.swarm_id() == *authority.key.swarm_id(),
+            "the key signs for its own swarm"
+        );
         assert_eq!(
             root.as_bytes().len(),
             authority.function.len(),
@@ -224,7 +226,7 @@ pub struct MunroTree {
 enum Known {
     All,
     /// A bit for each slot.
-    Some([u64; NODES_MAX / 64]),
+    Some(Box<[u64]>),
 }
 
 impl MunroTree {
@@ -261,12 +263,13 @@ impl MunroTree {
     pub fn from_root(munro: &SignedMunro) -> Self {
         let (range, function) = (munro.range, munro.function);
         let top = munro_bin(range).expect("what is signed is a munro");
+        let nodes = 2 * range.count() as usize;
         let mut tree = Self {
             function,
             range,
             top,
             layers: Layers::new(function, top.layer(), range.count()),
-            known: Known::Some([0; NODES_MAX / 64]),
+            known: Known::Some(vec![0; nodes.div_ceil(64)].into()),
         };
         tree.learn(top, &munro.root);
         tree
@@ -333,9 +336,6 @@ impl MunroTree {
         chunk: ChunkIndex,
         holds: impl Fn(ChunkRange) -> bool,
     ) -> Vec<(Bin, Digest)> {
-        if !self.range.contains(chunk) {
-            return Vec::new();
-        }
         proof::missing_uncles(chunk, self.top, holds)
             .filter_map(|bin| Some((bin, self.node(bin)?)))
             .collect()

@@ -163,8 +163,9 @@ pub struct Verifier {
 impl Verifier {
     /// For the content of a root hash, of so many chunks when that is known from a trusted place.
     ///
-    /// Without it the number must come from [peaks](Self::learn_peaks), and then whoever sends them can pass off the
-    /// two hashes below the root as content of one short chunk: leaves and inner nodes are hashed alike.
+    /// Without it the number must come from [peaks](Self::learn_peaks), and whoever sends those first can lie within
+    /// what a root hash allows: leaves and inner nodes are hashed alike, so the root itself passes as the one peak of
+    /// any power of two, and the two hashes below it as content of one short chunk.
     ///
     /// `None` when the root is no hash of `function`, or the number is 0 or beyond [`CHUNKS_MAX`].
     pub fn new(function: HashFunction, root: Digest, chunks: Option<u64>) -> Option<Self> {

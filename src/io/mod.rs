@@ -1,4 +1,6 @@
-//! (io)
+//! Sockets, files, clocks, signals: the only place that waits.
 
 pub mod lifecycle;
+pub mod lines;
+pub mod media;
 pub mod signal;

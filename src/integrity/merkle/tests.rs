@@ -250,6 +250,28 @@ fn rows_that_are_no_peaks_are_refused() {
 }
 
 #[test]
+fn a_size_from_a_trusted_place_is_not_talked_away() {
+    let tree = MerkleTree::from_chunks(SHA256, file_c()).unwrap();
+    let root = tree.root();
+    for lie in [
+        vec![(bin(0), root)],
+        vec![(bin(1), root)],
+        vec![(Bin::from_layer(62, 0), root)],
+    ] {
+        // RFC 7574 §5.6 leaves no way to tell.
+        let mut trusting = Verifier::new(SHA256, root, None).unwrap();
+        assert!(trusting.learn_peaks(&lie).is_ok());
+        assert_eq!(trusting.bytes(), 0);
+        let mut told = Verifier::new(SHA256, root, Some(7)).unwrap();
+        assert!(matches!(
+            told.learn_peaks(&lie),
+            Err(PeakError::Count { needed: 7, .. })
+        ));
+        assert_eq!(told.learn_peaks(&tree.peaks()), Ok(7));
+    }
+}
+
+#[test]
 fn the_first_datagram_of_the_reference() {
     // Peaks, then uncles below the peak; the uncle beside the peak follows from the other peaks.
     let tree = MerkleTree::from_chunks(SHA256, file_c()).unwrap();
@@ -338,7 +360,7 @@ fn pages_have_a_place_for_every_node() {
             assert!(slot < Page::NODES && places.insert((page, slot)));
         }
     }
-    assert!(Page::NODES <= 32, "a bit for each");
+    const { assert!(Page::NODES <= 32, "a bit for each") };
 }
 
 #[test]
