@@ -560,7 +560,8 @@ impl Registry {
         });
         response.ext = request.ext.is_some().then(|| ResponseExt {
             parents,
-            ..ResponseExt::default()
+            channel: self.channel_info(&swarm),
+            reject: None,
         });
         Ok(response)
     }
