@@ -1,5 +1,6 @@
 //! Sockets, files, clocks, signals: the only place that waits.
 
+pub mod http;
 pub mod lifecycle;
 pub mod lines;
 pub mod media;
