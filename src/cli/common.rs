@@ -12,8 +12,7 @@ use tracing::level_filters::LevelFilter;
 use super::exit::CliError;
 use super::value::{
     ChannelName, ChannelRef, DurationValue, Family, LATENCY, ListenAddr, ParentAddr, Place, Rate,
-    StartAt, TIMEOUT, Token, TrackerUrl, UriOptions, ValueError, WINDOW, count,
-    duration,
+    StartAt, TIMEOUT, Token, TrackerUrl, UriOptions, ValueError, WINDOW, count, duration,
 };
 use crate::ids::SwarmId;
 use crate::io::lines::Destination;
@@ -45,8 +44,11 @@ fn interface(text: &str) -> Result<String, ValueError> {
 #[command(next_help_heading = "Network")]
 pub struct NetArgs {
     /// Where to listen.
-    #[arg(long, value_name = "ADDR:PORT",
-        help = "Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one")]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        help = "Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one"
+    )]
     pub listen: Option<ListenAddr>,
     /// Use this network interface only.
     #[arg(long, value_name = "IFACE", value_parser = interface)]
@@ -165,8 +167,11 @@ impl ServeArgs {
 #[command(next_help_heading = "Channel")]
 pub struct TrackerArgs {
     /// Trackers to ask.
-    #[arg(long, value_name = "URL",
-        help = "Tracker: http://HOST[:PORT][/PATH], https://... or HOST[:PORT]; port 7851 unless told. Repeatable")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Tracker: http://HOST[:PORT][/PATH], https://... or HOST[:PORT]; port 7851 unless told. Repeatable"
+    )]
     pub tracker: Vec<TrackerUrl>,
 }
 
@@ -175,8 +180,11 @@ pub struct TrackerArgs {
 #[command(next_help_heading = "Channel")]
 pub struct JoinArgs {
     /// Neighbours to fetch from, in order of preference.
-    #[arg(long, value_name = "ADDR",
-        help = "Fetch from this source, relay or peer: HOST[:PORT], port 7850 unless told. Repeatable, in order of preference")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        help = "Fetch from this source, relay or peer: HOST[:PORT], port 7850 unless told. Repeatable, in order of preference"
+    )]
     pub parent: Vec<ParentAddr>,
     /// Play this long after the source signed, to leave time for repair: 0s to 10min.
     #[arg(long, value_name = "DUR", value_parser = duration(LATENCY.0, LATENCY.1), allow_hyphen_values = true)]

@@ -11,8 +11,8 @@ use super::common::{
 };
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
-use super::peer::writes_stdout;
 use super::manual::{self, Manual};
+use super::peer::writes_stdout;
 use super::value::{
     ChannelName, ChannelUri, DurationValue, ParentAddr, Place, Ticket, TrackerUrl, ValueError,
     count, duration,
@@ -124,8 +124,11 @@ pub enum Command {
         #[arg(long, value_name = "URL")]
         tracker: Vec<TrackerUrl>,
         /// Where the channel can be had.
-        #[arg(long, value_name = "ADDR",
-            help = "Source or relay that carries the channel: HOST[:PORT]. Repeatable")]
+        #[arg(
+            long,
+            value_name = "ADDR",
+            help = "Source or relay that carries the channel: HOST[:PORT]. Repeatable"
+        )]
         relay: Vec<ParentAddr>,
         /// Print a p2ps:// address instead: of the relays when there are any, else of the trackers.
         #[arg(long)]
