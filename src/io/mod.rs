@@ -1,7 +1,9 @@
 //! Sockets, files, clocks, signals: the only place that waits.
 
+pub mod clock;
 pub mod http;
 pub mod lifecycle;
 pub mod lines;
 pub mod media;
 pub mod signal;
+pub mod udp;
