@@ -1,0 +1,3 @@
+//! Bytes and lines that must not change by accident.
+
+mod records;
