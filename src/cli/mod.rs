@@ -1,1 +1,3 @@
-//! (cli)
+//! Arguments of the five tools.
+
+pub mod qos;

@@ -368,7 +368,8 @@ impl Check {
             let Some((value, limit)) = entry.value(metric).zip(self.limits.get(metric)) else {
                 continue;
             };
-            first = first.or(self.compare(metric, value, limit, node, time));
+            let found = self.compare(metric, value, limit, node, time);
+            first = first.or(found);
         }
         first
     }

@@ -235,14 +235,16 @@ impl Kept {
         let row = &self.row;
         Row {
             event: "summary",
-            latency_p50_ms: row.latency_p50_ms.or(latency.map(|seen| seen.p50)),
-            latency_p90_ms: row.latency_p90_ms.or(latency.map(|seen| seen.p90)),
-            latency_p99_ms: row.latency_p99_ms.or(latency.map(|seen| seen.p99)),
-            latency_p999_ms: row.latency_p999_ms.or(latency.map(|seen| seen.p999)),
-            latency_max_ms: row.latency_max_ms.or(latency.map(|seen| seen.max)),
-            age_p50_ms: row.age_p50_ms.or(age.map(|seen| seen.p50)),
-            age_p99_ms: row.age_p99_ms.or(age.map(|seen| seen.p99)),
-            age_max_ms: row.age_max_ms.or(age.map(|seen| seen.max)),
+            latency_p50_ms: row.latency_p50_ms.or_else(|| latency.map(|seen| seen.p50)),
+            latency_p90_ms: row.latency_p90_ms.or_else(|| latency.map(|seen| seen.p90)),
+            latency_p99_ms: row.latency_p99_ms.or_else(|| latency.map(|seen| seen.p99)),
+            latency_p999_ms: row
+                .latency_p999_ms
+                .or_else(|| latency.map(|seen| seen.p999)),
+            latency_max_ms: row.latency_max_ms.or_else(|| latency.map(|seen| seen.max)),
+            age_p50_ms: row.age_p50_ms.or_else(|| age.map(|seen| seen.p50)),
+            age_p99_ms: row.age_p99_ms.or_else(|| age.map(|seen| seen.p99)),
+            age_max_ms: row.age_max_ms.or_else(|| age.map(|seen| seen.max)),
             jitter_p50_ms: jitter.map(|seen| seen.p50),
             jitter_max_ms: jitter.map(|seen| seen.max),
             loss_ratio: share(self.loss),
