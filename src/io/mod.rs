@@ -5,5 +5,6 @@ pub mod http;
 pub mod lifecycle;
 pub mod lines;
 pub mod media;
+pub mod metrics;
 pub mod signal;
 pub mod udp;
