@@ -423,8 +423,11 @@ async fn ppstp(
     traffic.request_is_read();
     let now = (server.clock)();
     let reply = lock(&server.registry).handle_body(now, from, &body);
-    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
-    (status, [(CONTENT_TYPE, message::CONTENT_TYPE)], reply.body).into_response()
+    let (status, kind) = match reply.status {
+        200 => (StatusCode::OK, message::CONTENT_TYPE),
+        _ => (StatusCode::BAD_REQUEST, "application/json"),
+    };
+    (status, [(CONTENT_TYPE, kind)], reply.body).into_response()
 }
 
 enum BodyError {

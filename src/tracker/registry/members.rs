@@ -273,10 +273,11 @@ impl Registry {
         if let Some(swarm) = self.swarms.get_mut(swarm) {
             swarm.channel = Some(Arc::clone(&name));
         }
-        // Somebody else who claims to be the same source does not change what a source that is alive announced.
-        if let Some(channel) = self.channels.get(&name)
-            && channel.holder != no
-            && self.peers.contains_key(&channel.holder)
+        // Somebody else who claims to be the same source does not change what a source that is alive announced; from
+        // the same address it is that source, started again.
+        let holder = self.channels.get(&name).map(|channel| channel.holder);
+        if let Some(holder) = holder.and_then(|holder| self.peers.get(&holder))
+            && holder.from != from
         {
             return;
         }

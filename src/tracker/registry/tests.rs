@@ -283,6 +283,17 @@ fn a_second_source_of_the_same_key_changes_nothing_while_the_first_lives() {
             .and_then(|channel| channel.info.title)
     };
     assert_eq!(title(&registry).as_deref(), Some("A film"));
+    // Killed and started again it has a new identifier, and says what holds now.
+    let mut restarted = source("film");
+    restarted["title"] = json!("A film, second reel");
+    post(
+        &mut registry,
+        1,
+        "192.0.2.1:1",
+        join("src2", SWARM, "SEEDER", restarted),
+    );
+    assert_eq!(title(&registry).as_deref(), Some("A film, second reel"));
+    post(&mut registry, 2, "192.0.2.1:1", leave("src2", SWARM));
     post(&mut registry, 2, "192.0.2.1:1", leave("src", SWARM));
     post(
         &mut registry,
