@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What the person asked for, and whether it is possible: arguments of the five tools, checked before anything starts.
 //!
 //! [`main`] is the whole of every binary: parse over environment and file ([`layer`]), check into settings that cannot
@@ -317,8 +316,3 @@ mod tests {
         }
     }
 }
-=======
-//! Arguments of the five tools.
-
-pub mod qos;
->>>>>>> stats

@@ -1,41 +1,17 @@
-<<<<<<< HEAD
-//! Arguments of `p2ps-qos`.
+//! `p2ps-qos`: reads records, summarises them, and checks them against thresholds.
+//!
+//! [`run`] does everything with streams that are handed in, so that tests need no process.
 
-use clap::Parser;
+use std::io::{self, BufRead, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
 
 use super::Tool;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-
-/// Summarise and check the records of the other tools.
-#[derive(Parser, Clone, Debug)]
-#[command(name = "p2ps-qos", version)]
-pub struct Args {}
-
-impl Tool for Args {
-    const NAME: &'static str = "p2ps-qos";
-    const MANUAL: Manual = manual::QOS;
-    type Job = ();
-
-    fn check(self) -> Result<(), CliError> {
-        Err(CliError::usage("nothing to do", "see --help"))
-    }
-
-    fn run((): (), _: &Understood) -> Result<Exit, CliError> {
-        Ok(Exit::Done)
-    }
-}
-=======
-//! `p2ps-qos`: reads records, summarises them, and checks them against thresholds.
-//!
-//! [`run`] does everything with streams that are handed in, so that tests need no process.
-
-use std::io::{self, BufRead, Write};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::io::lines::open_records;
 use crate::stats::SCHEMA_JSON;
@@ -154,6 +130,24 @@ const NAGIOS_WARNING: u8 = 1;
 const NAGIOS_CRITICAL: u8 = 2;
 /// Nagios: cannot say.
 const NAGIOS_UNKNOWN: u8 = 3;
+
+impl Tool for Args {
+    const NAME: &'static str = "p2ps-qos";
+    const MANUAL: Manual = manual::QOS;
+    type Job = Self;
+
+    fn check(self) -> Result<Self, CliError> {
+        Ok(self)
+    }
+
+    fn run(args: Self, _: &Understood) -> Result<Exit, CliError> {
+        let mut stdin = io::stdin().lock();
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        let code = run(&args, &mut stdin, terminal, &mut stdout.lock(), &mut io::stderr());
+        Ok(Exit::Answer(code))
+    }
+}
 
 /// Runs the tool on the streams given and returns its exit status; `terminal` says whether `out` is one.
 pub fn run(
@@ -440,4 +434,3 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests;
->>>>>>> stats
