@@ -48,7 +48,8 @@ impl Node {
         }))
     }
 
-    fn slots_free(&self) -> u16 {
+    /// Children it would still take.
+    pub fn slots_free(&self) -> u16 {
         if self.draining {
             return 0;
         }
