@@ -45,6 +45,7 @@ pub trait Tool: CommandFactory + FromArgMatches {
         is_daemon: false,
         examples: &[],
         notes: &[],
+        bugs: "",
         see_also: &[],
     };
     /// Checked arguments.

@@ -144,7 +144,13 @@ impl Tool for Args {
         let mut stdin = io::stdin().lock();
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        let code = run(&args, &mut stdin, terminal, &mut stdout.lock(), &mut io::stderr());
+        let code = run(
+            &args,
+            &mut stdin,
+            terminal,
+            &mut stdout.lock(),
+            &mut io::stderr(),
+        );
         Ok(Exit::Answer(code))
     }
 }

@@ -758,7 +758,10 @@ const fn is_routine(message: &Message) -> bool {
         Message::Ack { .. }
             | Message::Have(_)
             | Message::Extension(
-                Extension::Status(_) | Extension::QosFeedback(_) | Extension::Probe { .. } | Extension::Hello(_)
+                Extension::Status(_)
+                    | Extension::QosFeedback(_)
+                    | Extension::Probe { .. }
+                    | Extension::Hello(_)
             )
     )
 }
