@@ -357,7 +357,7 @@ mod tests {
         );
         assert!(plan.holds_back());
         plan.flush(at(1100), None);
-        assert_eq!(sent_ms(&plan)[8..], [1099, 1109, 1119, 1129]);
+        assert_eq!(sent_ms(&plan)[8..], [1100, 1110, 1120, 1130]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
 
@@ -44,7 +44,7 @@ pub(super) fn receiver(
 ) -> Result<UdpSocket, OpenError> {
     let options = &datagrams.options;
     let bind = SocketAddr::new(
-        address.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
+        address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         datagrams.port,
     );
     let socket =
@@ -184,6 +184,31 @@ fn connected(options: &DatagramOptions, to: SocketAddr) -> io::Result<UdpSocket>
     Ok(socket.into())
 }
 
+/// A listening socket for players, on `address` or on all addresses of both families.
+pub(super) fn listener(address: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+    const BACKLOG: i32 = 128;
+    let open = |address: IpAddr| {
+        let bind = SocketAddr::new(address, port);
+        let socket = Socket::new(Domain::for_address(bind), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if bind.is_ipv6() {
+            socket.set_only_v6(!address.is_unspecified())?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&bind.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    match address {
+        Some(address) => open(address),
+        None => open(Ipv6Addr::UNSPECIFIED.into()).or_else(|error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+            // A machine without IPv6.
+            _ => open(Ipv4Addr::UNSPECIFIED.into()),
+        }),
+    }
+}
+
 /// An interface as it was named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Interface {
@@ -214,6 +239,10 @@ impl Interface {
         match self {
             Self::Address(address) => only_v4(*address),
             Self::Named { name, .. } => {
+                // The loopback's own address never leaves the host, so the kernel would not pick it for a group.
+                if is_loopback(name) {
+                    return Ok(Ipv4Addr::LOCALHOST);
+                }
                 // The kernel picks the address when a socket tied to the interface is pointed at the group.
                 let probe = new_socket(SocketAddr::new(group.into(), 9))?;
                 probe.bind_device(Some(name.as_bytes()))?;
@@ -243,6 +272,14 @@ impl Interface {
             )),
         }
     }
+}
+
+fn is_loopback(name: &str) -> bool {
+    const IFF_LOOPBACK: u32 = 0x8;
+    fs::read_to_string(format!("/sys/class/net/{name}/flags"))
+        .ok()
+        .and_then(|flags| u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).ok())
+        .is_some_and(|flags| flags & IFF_LOOPBACK != 0)
 }
 
 fn only_v4(address: IpAddr) -> io::Result<Ipv4Addr> {
