@@ -111,6 +111,14 @@ fn offer_all(output: &Output, stream: &Bytes) {
     }
 }
 
+/// Says that a test was left out; not by `eprintln!`, which the test harness keeps to itself.
+fn left_out(test: &str, needs: &str) {
+    let line = format!("left out: {test}: needs {needs}\n");
+    std::io::stderr()
+        .write_all(line.as_bytes())
+        .expect("stderr is open");
+}
+
 // Files, pipes, devices
 
 #[tokio::test]
@@ -502,6 +510,37 @@ async fn multicast_is_joined_sent_and_heard() {
 }
 
 #[tokio::test]
+async fn ipv6_works_where_there_is_any() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return left_out("ipv6_works_where_there_is_any", "IPv6");
+    }
+    through("udp", "[::1]", "?ttl=3&tos=8&iface=::1")
+        .await
+        .expect("loopback is there");
+    let mixed = endpoint("udp://[::1]:9?iface=127.0.0.1");
+    let send = Output::open(&mixed, &OutputOptions::default()).await;
+    assert_eq!(
+        send.expect_err("two families").to_string(),
+        "cannot send to [::1]:9: the address of the interface is of the other family"
+    );
+}
+
+#[tokio::test]
+async fn an_empty_host_hears_both_families() {
+    let mut input = input("udp://:0", OnEof::End).await;
+    let port = input.address().expect("bound").port();
+    let send = std::net::UdpSocket::bind("127.0.0.1:0").expect("loopback is there");
+    send.send_to(b"four", ("127.0.0.1", port))
+        .expect("loopback is there");
+    assert_eq!(read(&mut input, 4).await, b"four");
+    if let Ok(send) = std::net::UdpSocket::bind("[::1]:0") {
+        send.send_to(b"six", ("::1", port))
+            .expect("loopback is there");
+        assert_eq!(read(&mut input, 3).await, b"six");
+    }
+}
+
+#[tokio::test]
 async fn datagrams_of_others_are_not_heard() {
     let mut input = input(
         "udp://127.0.0.1:0?source=127.0.0.9&timeout=50ms",
@@ -663,11 +702,7 @@ fn clip(dir: &TempDir, test: &str) -> Option<PathBuf> {
         found.is_ok_and(|status| status.success())
     };
     if !has("ffmpeg") || !has("ffprobe") {
-        // Not by eprintln!, which the test harness keeps to itself.
-        let line = format!("left out: {test}: needs ffmpeg\n");
-        std::io::stderr()
-            .write_all(line.as_bytes())
-            .expect("stderr is open");
+        left_out(test, "ffmpeg");
         return None;
     }
     let file = dir.path().join("clip.ts");
