@@ -167,8 +167,14 @@ pub const TRACKER: Manual = Manual {
 /// `p2ps-qos`.
 pub const QOS: Manual = Manual {
     exits: &[
-        (1, "check: a threshold was missed"),
-        (3, "check: there was no record"),
+        (
+            1,
+            "check: a threshold was missed, or with --strict a line is no record",
+        ),
+        (
+            3,
+            "no record could be read, or check: none had the values asked for",
+        ),
     ],
     files: &[],
     is_daemon: false,
@@ -177,6 +183,10 @@ pub const QOS: Manual = Manual {
         (
             "Fail a deployment that StreamSmart would not accept:",
             "p2ps-qos check --standard streamsmart qos.jsonl",
+        ),
+        (
+            "Stop as soon as a running peer has been bad for half a minute:",
+            "tail -f qos.jsonl | p2ps-qos check --window 30s --max-loss 5% --max-latency 4s --max-stall 0s",
         ),
     ],
     notes: &[],
