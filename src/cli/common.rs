@@ -12,10 +12,10 @@ use tracing::level_filters::LevelFilter;
 use super::exit::CliError;
 use super::value::{
     ChannelName, ChannelRef, DurationValue, Family, LATENCY, ListenAddr, ParentAddr, Place, Rate,
-    StartAt, StatsDest, TIMEOUT, Token, TrackerUrl, UriOptions, ValueError, WINDOW, count,
-    duration,
+    StartAt, TIMEOUT, Token, TrackerUrl, UriOptions, ValueError, WINDOW, count, duration,
 };
 use crate::ids::SwarmId;
+use crate::io::lines::Destination;
 
 /// Default of `--latency`.
 pub const LATENCY_DEFAULT: Duration = Duration::from_secs(1);
@@ -23,6 +23,9 @@ pub const LATENCY_DEFAULT: Duration = Duration::from_secs(1);
 pub const WINDOW_DEFAULT: Duration = Duration::from_secs(60);
 /// Most children a node takes; the bound of `--max-children`.
 pub const CHILDREN_MAX: u32 = 65_535;
+
+/// Highest descriptor number taken: the usual soft limit of open files, less one.
+const DESCRIPTOR_MAX: u32 = 1023;
 
 /// A name of a network interface: 1 to 15 characters (`IFNAMSIZ`), no slash, no space.
 fn interface(text: &str) -> Result<String, ValueError> {
@@ -40,8 +43,12 @@ fn interface(text: &str) -> Result<String, ValueError> {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Network")]
 pub struct NetArgs {
-    /// Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one.
-    #[arg(long, value_name = "ADDR:PORT")]
+    /// Where to listen.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        help = "Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one"
+    )]
     pub listen: Option<ListenAddr>,
     /// Use this network interface only.
     #[arg(long, value_name = "IFACE", value_parser = interface)]
@@ -159,8 +166,12 @@ impl ServeArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Channel")]
 pub struct TrackerArgs {
-    /// Tracker: http://HOST[:PORT][/PATH], https://... or HOST[:PORT]; port 7851 unless told. Repeatable.
-    #[arg(long, value_name = "URL")]
+    /// Trackers to ask.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Tracker: http://HOST[:PORT][/PATH], https://... or HOST[:PORT]; port 7851 unless told. Repeatable"
+    )]
     pub tracker: Vec<TrackerUrl>,
 }
 
@@ -168,8 +179,12 @@ pub struct TrackerArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Channel")]
 pub struct JoinArgs {
-    /// Fetch from this source, relay or peer: HOST[:PORT], port 7850 unless told. Repeatable, in order of preference.
-    #[arg(long, value_name = "ADDR")]
+    /// Neighbours to fetch from, in order of preference.
+    #[arg(
+        long,
+        value_name = "ADDR",
+        help = "Fetch from this source, relay or peer: HOST[:PORT], port 7850 unless told. Repeatable, in order of preference"
+    )]
     pub parent: Vec<ParentAddr>,
     /// Play this long after the source signed, to leave time for repair: 0s to 10min.
     #[arg(long, value_name = "DUR", value_parser = duration(LATENCY.0, LATENCY.1), allow_hyphen_values = true)]
@@ -305,7 +320,7 @@ enum Given {
 pub struct StatsArgs {
     /// Write records (JSON lines) to -, fd:N, PATH, unix:PATH or udp://HOST:PORT. Repeatable.
     #[arg(long, value_name = "DEST")]
-    pub stats: Vec<StatsDest>,
+    pub stats: Vec<Destination>,
     /// Time between interval records: 100ms to 1h.
     #[arg(long, value_name = "DUR", default_value = "1s", allow_hyphen_values = true,
         value_parser = duration(Duration::from_millis(100), Duration::from_secs(3600)))]
@@ -319,7 +334,7 @@ pub struct StatsArgs {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// Where records go; none was asked for when empty.
-    pub dests: Vec<StatsDest>,
+    pub dests: Vec<Destination>,
     /// Time between interval records.
     pub interval: Duration,
     /// Where to serve metrics.
@@ -330,7 +345,7 @@ impl StatsArgs {
     /// Settings; `media` names the option that already writes media to standard output.
     pub(super) fn check(self, media: Option<&str>) -> Result<Stats, CliError> {
         let stdout =
-            |dest: &StatsDest| matches!(dest, StatsDest::Stdout | StatsDest::Descriptor(1));
+            |dest: &Destination| matches!(dest, Destination::Stdout | Destination::Descriptor(1));
         if let (Some(media), Some(dest)) = (media, self.stats.iter().find(|dest| stdout(dest))) {
             return Err(CliError::exclusive(&format!("--stats {dest}"), media));
         }
@@ -367,7 +382,7 @@ pub struct ProcessArgs {
     #[arg(long, value_name = "CMD")]
     pub on_exit: Option<String>,
     /// Write one line to this descriptor once everything is bound: 3 to 1023.
-    #[arg(long, value_name = "N", value_parser = count(3, super::value::DESCRIPTOR_MAX), allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = count(3, DESCRIPTOR_MAX), allow_hyphen_values = true)]
     pub ready_fd: Option<u32>,
     /// Write the process id to this file, and remove it at the end.
     #[arg(long, value_name = "PATH")]

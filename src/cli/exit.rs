@@ -6,6 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::value::{Shown, printable};
+use crate::io::media::OpenError;
+
+pub use crate::io::media::reason;
 
 /// How a tool ended. The numbers are the same in all five.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,13 +127,14 @@ impl CliError {
         )
     }
 
-    /// An input that could not be opened.
-    pub fn open_input(name: &str, error: &io::Error) -> Self {
-        Self::new(
-            Exit::NoInput,
-            format!("cannot open {}", Shown::new(name)),
-            reason(error),
-        )
+    /// An input or output that could not be opened; `otherwise` when it was neither the person nor the network.
+    pub fn open(error: &OpenError, otherwise: Exit) -> Self {
+        let exit = match error {
+            OpenError::Io { action: "bind", .. } => Exit::Bind,
+            OpenError::Io { .. } => otherwise,
+            _ => Exit::Usage,
+        };
+        Self::new(exit, error.to_string(), "")
     }
 
     /// An input without a single byte.
@@ -173,43 +177,13 @@ pub fn shown_path(path: &Path) -> Shown {
     Shown::new(&path.to_string_lossy())
 }
 
-/// The cause of an I/O error in our own few words: lower case, without the number.
-pub fn reason(error: &io::Error) -> String {
-    use io::ErrorKind as Kind;
-    let known = match error.kind() {
-        Kind::NotFound => "no such file",
-        Kind::PermissionDenied => "permission denied",
-        Kind::AddrInUse => "address in use",
-        Kind::AddrNotAvailable => "not an address of this machine",
-        Kind::AlreadyExists => "file exists",
-        Kind::IsADirectory => "is a directory",
-        Kind::NotADirectory => "a part of the path is not a directory",
-        Kind::StorageFull => "no space left on device",
-        Kind::ReadOnlyFilesystem => "read-only file system",
-        Kind::TimedOut => "timed out",
-        Kind::ConnectionRefused => "connection refused",
-        Kind::BrokenPipe => "closed by its reader",
-        Kind::InvalidData => "not text",
-        _ => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            let mut characters = text.chars();
-            return characters.next().map_or_else(String::new, |first| {
-                // Only the system's own messages begin with a capital.
-                first.to_lowercase().chain(characters).collect()
-            });
-        }
-    };
-    known.to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn errors_are_one_line() {
-        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let in_use = io::Error::from_raw_os_error(libc::EADDRINUSE);
         let full = io::Error::from_raw_os_error(libc::ENOSPC);
         for (error, code, line) in [
             (
@@ -223,9 +197,9 @@ mod tests {
                 "--no-upload and --upload-limit exclude each other",
             ),
             (
-                CliError::open_input("movie.ts", &io::ErrorKind::NotFound.into()),
-                3,
-                "cannot open \"movie.ts\": no such file",
+                CliError::open(&OpenError::ReadTerminal, Exit::NoInput),
+                2,
+                "cannot read media from a terminal: pipe a stream in or name a file with -i",
             ),
             (
                 CliError::write_output(&full),

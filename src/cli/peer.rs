@@ -11,6 +11,7 @@ use super::layer::Understood;
 use super::manual::{self, Manual};
 use super::value::{ChannelName, ChannelRef, Rotate, Shown};
 use super::{Tool, run};
+use crate::io::media::{self, Endpoint};
 
 /// Receive a live channel and write it to standard output.
 ///
@@ -39,7 +40,7 @@ pub struct Args {
         default_value = "-",
         help_heading = "Media"
     )]
-    pub output: Vec<String>,
+    pub output: Vec<Endpoint>,
     /// Wait for a missing chunk as long as it takes, instead of skipping it at its deadline.
     #[arg(long, help_heading = "Media")]
     pub no_skip: bool,
@@ -100,7 +101,7 @@ pub struct Settings {
     /// The channel to play.
     pub join: Join,
     /// Where the media goes, at least one.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<Endpoint>,
     /// Skip a missing chunk at its deadline.
     pub skip: bool,
     /// Let a slow reader hold up the output.
@@ -110,7 +111,7 @@ pub struct Settings {
     /// Write over output files that exist.
     pub overwrite: bool,
     /// When to begin a new output file.
-    pub rotate: Option<Rotate>,
+    pub rotate: Option<media::Rotate>,
     /// What is served; at most 0 children with `--no-upload`.
     pub serve: Serve,
     /// Where the tool is on the network.
@@ -123,18 +124,22 @@ pub struct Settings {
     pub log: Log,
 }
 
+/// Whether an output is standard output.
+pub(super) const fn writes_stdout(output: &Endpoint) -> bool {
+    matches!(output, Endpoint::Standard | Endpoint::Descriptor(1))
+}
+
 /// Checks that no output is named twice; gives the option that writes to standard output.
-pub(super) fn check_outputs(outputs: &[String]) -> Result<Option<&'static str>, CliError> {
+pub(super) fn check_outputs(outputs: &[Endpoint]) -> Result<Option<&'static str>, CliError> {
     for (index, output) in outputs.iter().enumerate() {
         if outputs.iter().take(index).any(|other| other == output) {
             return Err(CliError::usage(
-                format!("bad --output {}", Shown::new(output)),
+                format!("bad --output {}", Shown::new(&output.to_string())),
                 "given twice",
             ));
         }
     }
-    let stdout = |output: &String| output == "-" || output == "fd:1";
-    Ok(outputs.iter().any(stdout).then_some("--output -"))
+    Ok(outputs.iter().any(writes_stdout).then_some("--output -"))
 }
 
 impl Tool for Args {
@@ -182,7 +187,7 @@ impl Tool for Args {
             blocking: self.blocking,
             on_end: self.on_end,
             overwrite: self.overwrite,
-            rotate: self.rotate,
+            rotate: self.rotate.map(Rotate::get),
             serve,
             net: self.net.check_udp()?,
             stats: self.stats.check(media)?,

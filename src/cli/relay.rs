@@ -11,6 +11,7 @@ use super::layer::Understood;
 use super::manual::{self, Manual};
 use super::value::{ChannelName, ChannelRef};
 use super::{Tool, peer, run};
+use crate::io::media::Endpoint;
 
 /// Receive live channels once and pass them on to many.
 ///
@@ -33,7 +34,7 @@ pub struct Args {
     /// Also write the media here: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/.
     /// Repeatable; one channel only.
     #[arg(short, long, value_name = "OUT", help_heading = "Media")]
-    pub output: Vec<String>,
+    pub output: Vec<Endpoint>,
     /// What is served.
     #[command(flatten)]
     pub serve: ServeArgs,
@@ -57,7 +58,7 @@ pub struct Settings {
     /// Channels to carry, at least one.
     pub joins: Vec<Join>,
     /// Where the media goes beside the children; only with one channel.
-    pub outputs: Vec<String>,
+    pub outputs: Vec<Endpoint>,
     /// What is served.
     pub serve: Serve,
     /// Where the tool is on the network.

@@ -1,10 +1,11 @@
 //! What each tool does with its checked settings: the checks that touch files and terminals, then the stream.
 
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
+use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Runtime;
 
 use super::common::{Listen, Log, Net, Process};
 use super::exit::{CliError, Exit, reason, shown_path};
@@ -13,6 +14,7 @@ use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
 use super::{log, peer, print, relay, secret, source, tracker};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
+use crate::io::media::{Endpoint, Input, OpenError};
 use crate::io::signal;
 
 /// Starts messages and the progress line of a tool.
@@ -22,16 +24,12 @@ fn begin(tool: &'static str, settings: &Log) -> Progress {
     progress
 }
 
-/// The life of a tool around `body`: pid file, readiness, hooks, and the way out at a second interrupt.
+/// Begins the life of a tool: pid file, ready descriptor, and the way out at a second interrupt.
 ///
 /// # Errors
 ///
-/// When the pid file or the ready descriptor cannot be had; and those of `body`.
-pub fn live(
-    tool: &'static str,
-    process: &Process,
-    body: impl FnOnce(&mut Lifecycle) -> Result<Exit, CliError>,
-) -> Result<Exit, CliError> {
+/// When one of them cannot be had.
+pub fn live(tool: &'static str, process: &Process) -> Result<Lifecycle, CliError> {
     let plan = Plan {
         tool,
         ready_fd: process.ready_fd,
@@ -39,7 +37,7 @@ pub fn live(
         on_ready: process.on_ready.clone(),
         on_exit: process.on_exit.clone(),
     };
-    let mut lifecycle = Lifecycle::begin(plan).map_err(|error| match error {
+    let lifecycle = Lifecycle::begin(plan).map_err(|error| match error {
         LifecycleError::Used { path, pid } => CliError::new(
             Exit::Bind,
             format!("cannot take pid file {}", shown_path(&path)),
@@ -56,7 +54,15 @@ pub fn live(
     })?;
     let watch = signal::on_second_interrupt(|| std::process::exit(Exit::Interrupted.code().into()));
     watch.map_err(|error| CliError::new(Exit::Failed, "cannot take signals", reason(&error)))?;
-    let outcome = body(&mut lifecycle);
+    Ok(lifecycle)
+}
+
+/// Ends the life of a tool: hook, pid file.
+///
+/// # Errors
+///
+/// The one that `outcome` is.
+pub fn end(lifecycle: Lifecycle, outcome: Result<Exit, CliError>) -> Result<Exit, CliError> {
     lifecycle.stopping();
     match &outcome {
         Ok(exit) => lifecycle.end(exit.code(), "done"),
@@ -77,17 +83,19 @@ pub fn source(settings: source::Settings, _: &Understood) -> Result<Exit, CliErr
     if !(settings.process.dry_run && made_later) {
         secret::signing_key(&settings.key)?;
     }
-    let input = open_input(&settings.input)?;
-    refuse_terminal(settings.tee.iter())?;
-    bind_udp(&settings.net)?;
-    progress.clear();
-    if settings.process.dry_run {
-        return Ok(Exit::Done);
-    }
-    live("p2ps-source", &settings.process, |lifecycle| {
+    refuse_terminal(&settings.tee)?;
+    runtime()?.block_on(async {
+        let input = Input::open(&settings.input, settings.input_options).await;
+        let mut input = input.map_err(|error| CliError::open(&error, Exit::NoInput))?;
+        bind_udp(&settings.net)?;
+        progress.clear();
+        if settings.process.dry_run {
+            return Ok(Exit::Done);
+        }
+        let mut lifecycle = live("p2ps-source", &settings.process)?;
         lifecycle.ready(Vec::new());
-        input.map_or(Ok(()), expect_media)?;
-        Ok(Exit::Done)
+        let outcome = first_media(&mut input).await.map(|_| Exit::Done);
+        end(lifecycle, outcome)
     })
 }
 
@@ -104,10 +112,9 @@ pub fn relay(settings: relay::Settings, _: &Understood) -> Result<Exit, CliError
     if settings.process.dry_run {
         return Ok(Exit::Done);
     }
-    live("p2ps-relay", &settings.process, |lifecycle| {
-        lifecycle.ready(Vec::new());
-        Ok(Exit::Done)
-    })
+    let mut lifecycle = live("p2ps-relay", &settings.process)?;
+    lifecycle.ready(Vec::new());
+    end(lifecycle, Ok(Exit::Done))
 }
 
 /// Runs `p2ps-peer`.
@@ -123,10 +130,9 @@ pub fn peer(settings: peer::Settings, _: &Understood) -> Result<Exit, CliError> 
     if settings.process.dry_run {
         return Ok(Exit::Done);
     }
-    live("p2ps-peer", &settings.process, |lifecycle| {
-        lifecycle.ready(Vec::new());
-        Ok(Exit::Done)
-    })
+    let mut lifecycle = live("p2ps-peer", &settings.process)?;
+    lifecycle.ready(Vec::new());
+    end(lifecycle, Ok(Exit::Done))
 }
 
 /// Runs `p2ps-tracker`.
@@ -141,10 +147,9 @@ pub fn tracker(settings: tracker::Settings, _: &Understood) -> Result<Exit, CliE
     if settings.process.dry_run {
         return Ok(Exit::Done);
     }
-    live("p2ps-tracker", &settings.process, |lifecycle| {
-        lifecycle.ready(Vec::new());
-        Ok(Exit::Done)
-    })
+    let mut lifecycle = live("p2ps-tracker", &settings.process)?;
+    lifecycle.ready(Vec::new());
+    end(lifecycle, Ok(Exit::Done))
 }
 
 /// Runs `p2ps-source keygen`: the key to its file and the channel id to standard output; or, without a file, the key
@@ -180,56 +185,33 @@ pub fn ticket(settings: &TicketSettings) -> Result<Exit, CliError> {
     print(format!("{text}\n").as_bytes())
 }
 
-/// Opens an input that is a file or standard input; sockets are bound by the media layer.
-fn open_input(input: &str) -> Result<Option<Box<dyn Read>>, CliError> {
-    if input == "-" || input == "fd:0" {
-        let stdin = io::stdin();
-        if stdin.is_terminal() {
-            return Err(CliError::usage(
-                "cannot read media from a terminal",
-                "pipe a stream in or name a file with -i",
-            ));
-        }
-        return Ok(Some(Box::new(stdin)));
-    }
-    if input.contains("://") || input.starts_with("fd:") || input.starts_with("unix:") {
-        return Ok(None);
-    }
-    let path = input.strip_prefix("file:").unwrap_or(input);
-    let failed = |error| CliError::open_input(path, &error);
-    let file = File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.is_dir() {
-        return Err(failed(io::ErrorKind::IsADirectory.into()));
-    }
-    Ok(Some(Box::new(file)))
-}
-
-/// Refuses to fill a terminal with media.
-fn refuse_terminal<'a>(outputs: impl IntoIterator<Item = &'a String>) -> Result<(), CliError> {
-    let mut outputs = outputs.into_iter();
-    if outputs.any(|output| output == "-" || output == "fd:1") && io::stdout().is_terminal() {
-        return Err(CliError::usage(
-            "will not write media to a terminal",
-            "redirect it or use -o",
-        ));
+/// Refuses to fill a terminal with media, before anything else is done for it.
+fn refuse_terminal<'a>(outputs: impl IntoIterator<Item = &'a Endpoint>) -> Result<(), CliError> {
+    if outputs.into_iter().any(peer::writes_stdout) && io::stdout().is_terminal() {
+        return Err(CliError::open(&OpenError::WriteTerminal, Exit::Output));
     }
     Ok(())
 }
 
-/// Waits for the first byte of an input.
-fn expect_media(mut input: impl Read) -> Result<(), CliError> {
-    loop {
-        return match input.read(&mut [0]) {
-            Ok(0) => Err(CliError::no_media()),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => Err(CliError::new(
-                Exit::NoInput,
-                "cannot read input",
-                reason(&error),
-            )),
-        };
+/// Waits for the first bytes of an input.
+async fn first_media(input: &mut Input) -> Result<Bytes, CliError> {
+    match input.next().await {
+        None => Err(CliError::no_media()),
+        Some(Ok(bytes)) => Ok(bytes),
+        Some(Err(error)) => Err(CliError::new(
+            Exit::NoInput,
+            "cannot read input",
+            reason(&error),
+        )),
     }
+}
+
+/// The runtime of a tool: one thread.
+fn runtime() -> Result<Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(Exit::Failed, "cannot start", reason(&error)))
 }
 
 /// Binds the UDP socket of a tool, on an ephemeral port when the default one is taken and was not asked for.

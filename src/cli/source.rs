@@ -12,11 +12,13 @@ use super::common::{
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
+use super::peer::writes_stdout;
 use super::value::{
     ChannelName, ChannelUri, DurationValue, ParentAddr, Place, Ticket, TrackerUrl, ValueError,
     count, duration,
 };
 use super::{Tool, run};
+use crate::io::media::{self, Endpoint, InputOptions};
 
 /// Longest title, in characters.
 const TITLE_CHARACTERS_MAX: usize = 256;
@@ -39,7 +41,7 @@ pub struct Args {
         default_value = "-",
         help_heading = "Media"
     )]
-    pub input: String,
+    pub input: Endpoint,
     /// How fast to read: by the stream's clock (pcr; the default for files) or as it comes (none).
     #[arg(long, value_name = "HOW", help_heading = "Media")]
     pub pace: Option<Pace>,
@@ -53,7 +55,7 @@ pub struct Args {
     pub on_eof: OnEof,
     /// Write the media that was read to this output as well; - is standard output.
     #[arg(long, value_name = "OUT", help_heading = "Media")]
-    pub tee: Option<String>,
+    pub tee: Option<Endpoint>,
     /// Longest wait before what was read is signed and sent: 1ms to 2s.
     #[arg(long, value_name = "DUR", default_value = "20ms", allow_hyphen_values = true, help_heading = "Media",
         value_parser = duration(Duration::from_millis(1), Duration::from_secs(2)))]
@@ -121,8 +123,12 @@ pub enum Command {
         /// Tracker that knows the channel. Repeatable.
         #[arg(long, value_name = "URL")]
         tracker: Vec<TrackerUrl>,
-        /// Source or relay that carries the channel: HOST[:PORT]. Repeatable.
-        #[arg(long, value_name = "ADDR")]
+        /// Where the channel can be had.
+        #[arg(
+            long,
+            value_name = "ADDR",
+            help = "Source or relay that carries the channel: HOST[:PORT]. Repeatable"
+        )]
         relay: Vec<ParentAddr>,
         /// Print a p2ps:// address instead: of the relays when there are any, else of the trackers.
         #[arg(long)]
@@ -209,13 +215,11 @@ pub enum Job {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Media to stream.
-    pub input: String,
-    /// How fast to read; none is by the kind of input.
-    pub pace: Option<Pace>,
-    /// What to do when the input ends.
-    pub on_eof: OnEof,
+    pub input: Endpoint,
+    /// How fast to read it, and what to do when it ends.
+    pub input_options: InputOptions,
     /// Where else the media goes.
-    pub tee: Option<String>,
+    pub tee: Option<Endpoint>,
     /// Longest wait before a munro is signed.
     pub sign_delay: Duration,
     /// Transport stream packets in a chunk, 1 to 7.
@@ -376,13 +380,20 @@ impl Tool for Args {
             .channel
             .ok_or_else(|| CliError::usage("no channel", "name it with --channel"))?;
         let state_dir = state_dir(self.state_dir)?;
-        let media = self.tee.as_deref().filter(|tee| *tee == "-");
-        let media = media.map(|_| "--tee -");
+        let to_stdout = self.tee.as_ref().is_some_and(writes_stdout);
         Ok(Job::Stream(Box::new(Settings {
             input: self.input,
-            pace: self.pace,
-            on_eof: self.on_eof,
-            tee: self.tee.clone(),
+            input_options: InputOptions {
+                pace: self.pace.map(|pace| match pace {
+                    Pace::Pcr => media::Pace::Pcr,
+                    Pace::None => media::Pace::None,
+                }),
+                on_eof: match self.on_eof {
+                    OnEof::Exit => media::OnEof::End,
+                    OnEof::Wait => media::OnEof::Wait,
+                },
+            },
+            tee: self.tee,
             sign_delay: self
                 .sign_delay
                 .map_or(Duration::from_millis(20), DurationValue::get),
@@ -397,7 +408,7 @@ impl Tool for Args {
             state_dir,
             serve: self.serve.check(),
             net: self.net.check_udp()?,
-            stats: self.stats.check(media)?,
+            stats: self.stats.check(to_stdout.then_some("--tee -"))?,
             process: self.process.check(),
             log: self.log.check()?,
         })))

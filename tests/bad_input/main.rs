@@ -337,6 +337,28 @@ fn keys_and_tickets_are_made() {
 }
 
 #[test]
+fn readiness_reaches_the_descriptor() {
+    use std::io::{BufRead as _, BufReader};
+    let bench = Bench::new();
+    let line = format!(
+        "exec {} --listen 127.0.0.1:0 --ready-fd 3 3>&1 1>/dev/null",
+        program("p2ps-tracker")
+    );
+    let mut command = bench.command("sh");
+    let mut child = command
+        .args(["-c", &line])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    // The descriptor is closed behind the line, whether or not the program goes on.
+    assert!(lines.next().is_none());
+    let _ = child.kill();
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_dry_run_leaves_nothing_behind() {
     let bench = Bench::new();
     for line in [

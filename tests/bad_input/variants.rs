@@ -62,7 +62,13 @@ fn vary<T: Tool>(line: &str, seed: u64) {
                 if position != chosen {
                     (*word).to_owned()
                 } else if index == 0 {
-                    word.repeat((1 << 20) / word.len())
+                    // The kernel takes 128 KiB an argument; clap's search for a like option takes its time.
+                    let longest = if word.starts_with('-') {
+                        1 << 14
+                    } else {
+                        1 << 20
+                    };
+                    word.repeat(longest / word.len())
                 } else {
                     let changed = change(word, &mut rng);
                     if rng.chance(0.3) {

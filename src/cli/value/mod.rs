@@ -6,10 +6,12 @@
 mod address;
 mod channel;
 mod quantity;
-mod sink;
+mod rotate;
 mod ticket;
 
 use std::fmt;
+
+pub use crate::io::media::nearest;
 
 pub use address::{Family, Host, ListenAddr, ParentAddr, Scheme, TrackerUrl};
 pub use channel::{
@@ -17,8 +19,7 @@ pub use channel::{
 };
 pub(crate) use channel::{LATENCY, TIMEOUT, WINDOW};
 pub use quantity::{DurationValue, Percent, Rate, Size, count, duration};
-pub(crate) use sink::DESCRIPTOR_MAX;
-pub use sink::{Rotate, StatsDest};
+pub use rotate::Rotate;
 pub use ticket::{Ticket, TicketError, Token};
 
 /// Longest value that an error line shows, in characters.
@@ -149,9 +150,6 @@ pub enum ValueError {
         /// The words.
         words: &'static str,
     },
-    /// A descriptor that is no small number.
-    #[error("need fd:N with N from 0 to 1023")]
-    Descriptor,
 }
 
 /// An ending for an error line: nothing, or the nearest thing that would have been known.
@@ -218,20 +216,6 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// The word most like `word`, when there is one that could have been meant.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer words are nobody's slip of the finger, and the comparison is quadratic.
-    if word.len() > 64 {
-        return None;
-    }
-    known
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,13 +231,5 @@ mod tests {
         let long = Shown::new(&"x".repeat(1 << 20)).to_string();
         assert_eq!(long, format!("\"{}…\"", "x".repeat(80)));
         assert_eq!(printable("a \"b\"\r\n"), r#"a "b"\r\n"#);
-    }
-
-    #[test]
-    fn nearest_words() {
-        let known = ["latency", "timeout", "window"];
-        assert_eq!(nearest("latncy", known), Some("latency"));
-        assert_eq!(nearest("zzz", known), None);
-        assert_eq!(nearest(&"latency".repeat(99), known), None);
     }
 }
