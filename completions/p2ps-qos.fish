@@ -41,7 +41,7 @@ complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l max-jitter -
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l max-stall -d 'Longest time without output, such as 0s' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l min-continuity -d 'Smallest share of chunks that were there when due, such as 0.99' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l max-join -d 'Longest time from start to first media, such as 2s' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l window -d 'Judge each node over the last DURATION instead of record by record' -r
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l window -d 'Judge each node over the last DUR instead of record by record' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l standard -d 'A published set of thresholds, for those not given; streamsmart: loss up to 5 %, latency up to 4 s' -r -f -a "streamsmart\t'Loss up to 5 %, latency up to 4 s (critical from 5 s on with --nagios)'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l strict -d 'Stop with exit 1 at a line that is no record, instead of passing over it'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -l nagios -d 'Answer as a Nagios plugin: one line, exit 0 ok, 1 warning, 2 critical, 3 unknown'

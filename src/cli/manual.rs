@@ -218,6 +218,10 @@ pub const QOS: Manual = Manual {
             "Fail a deployment that StreamSmart would not accept:",
             "p2ps-qos check --standard streamsmart qos.jsonl",
         ),
+        (
+            "Stop as soon as a running peer has been bad for half a minute:",
+            "tail -f qos.jsonl | p2ps-qos check --window 30s --max-loss 5% --max-latency 4s --max-stall 0s",
+        ),
     ],
     notes: &[],
     bugs: BUG_CLOCK,

@@ -25,7 +25,7 @@ use crate::io::media::{Endpoint, Input, Output, OutputOptions};
 use crate::io::metrics::{self, Shared};
 use crate::io::signal::{Signal, Signals};
 use crate::io::udp::Udp;
-use crate::node::{Config, Node, Role, SourceConfig, StartFrom, SwarmConfig};
+use crate::node::{Config, Node, Role, StartFrom, SwarmConfig};
 use crate::rng::{Rng, Seed};
 use crate::stats::{Recorder, Start, Tool as StatsTool};
 use crate::store::playout::PlayoutConfig;
@@ -299,7 +299,7 @@ pub(super) async fn find(
     };
     let announcer = (!join.trackers.is_empty()).then(|| base.announcer(identity, &join.trackers));
     let playout = plays.then_some(PlayoutConfig { latency: join.latency, skip });
-    let mut swarm = |swarm_id| SwarmConfig {
+    let swarm = |swarm_id| SwarmConfig {
         swarm_id,
         window: join.window,
         playout,

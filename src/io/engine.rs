@@ -279,7 +279,7 @@ impl Engine {
         let now = clock.now();
         dial.flush(now);
         listen.flush(now);
-        let mut take = |node: &mut Node, port: Port, received: super::udp::Received| {
+        let take = |node: &mut Node, port: Port, received: super::udp::Received| {
             node.handle_datagrams(clock.now(), received.arrived, port, received.from, received.train, received.stride);
         };
         dial.receive(&clock, |received| take(node, Port::Dial, received));
