@@ -2,3 +2,4 @@
 
 mod vectors;
 mod wire;
+mod wire_errors;
