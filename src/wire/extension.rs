@@ -210,6 +210,8 @@ pub struct Status {
 pub struct ProbeReply {
     /// The probe's.
     pub nonce: u32,
+    /// How long the probe waited to be read, microseconds: whoever serves many reads when media arrives.
+    pub held_us: u32,
     /// Substreams it could serve.
     pub ready: Mask,
     /// Media received over the last seconds, kbit/s.
@@ -384,6 +386,7 @@ impl Extension {
             },
             70 => Self::ProbeReply(ProbeReply {
                 nonce: body.u32()?,
+                held_us: body.u32()?,
                 ready: Mask::decode(body, format)?,
                 recv_kbps: body.u32()?,
                 cumulative_latency_us: body.u32()?,
@@ -451,6 +454,7 @@ impl Extension {
             }
             Self::ProbeReply(reply) => {
                 out.extend_from_slice(&reply.nonce.to_be_bytes());
+                out.extend_from_slice(&reply.held_us.to_be_bytes());
                 reply.ready.encode(format, out);
                 out.extend_from_slice(&reply.recv_kbps.to_be_bytes());
                 out.extend_from_slice(&reply.cumulative_latency_us.to_be_bytes());
