@@ -4,7 +4,10 @@
 use bytes::Bytes;
 
 use super::option::{Addressing, ChunkSize, HashFunction};
-use super::{Datagram, DecodeError, EXTENSION_TYPE, Format, MESSAGES_MAX, Message};
+use super::{
+    ChannelDescription, Datagram, DecodeError, EXTENSION_TYPE, Extension, Format, MESSAGES_MAX,
+    Message,
+};
 use crate::ids::ChannelId;
 
 /// One format for each way of reading: every addressing, hashes of two lengths, both kinds of chunk, one and several
@@ -92,6 +95,9 @@ pub fn extension(bytes: &[u8]) {
         Message::Choke.encode(format, &mut written);
         assert_eq!(written, datagram, "{extension:?}");
 
+        if let Extension::Description(bytes) = extension {
+            description(bytes);
+        }
         // 85 DESCRIPTION and subtypes we do not know are as long as they are.
         if bytes.first().is_some_and(|subtype| is_exact(*subtype)) {
             let longer = [bytes, &[0]].concat();
@@ -106,6 +112,21 @@ pub fn extension(bytes: &[u8]) {
 
 /// The message behind the envelope.
 const CHOKE: u8 = 10;
+
+/// Reads a channel description.
+///
+/// # Panics
+///
+/// When what is read is not written byte for byte.
+pub fn description(bytes: &Bytes) {
+    if let Ok(description) = ChannelDescription::decode(bytes.clone()) {
+        assert_eq!(
+            description.encode().filter(|written| written != bytes),
+            None,
+            "{description:?}"
+        );
+    }
+}
 
 /// Whether the content of a subtype says how long it is.
 const fn is_exact(subtype: u8) -> bool {

@@ -12,8 +12,8 @@ use p2ps::wire::option::{
     SupportedMessages,
 };
 use p2ps::wire::{
-    Data, Datagram, Digest, Extension, Format, Hello, Mask, Message, Munro, PathBlock, ProbeReply,
-    QosFeedback, Status, Subscribe, SubscribeReply,
+    ChannelDescription, Data, Datagram, Digest, Extension, Format, Hello, Mask, Message, Munro,
+    PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
 };
 
 use crate::vectors::{self, Vector, decode};
@@ -495,7 +495,7 @@ fn probes() {
     check_extension("probe", Q, probe);
     let reply = ProbeReply {
         nonce: 0xdead_beef,
-        held_us: 4_660,
+        held_us: 400,
         ready: Mask::none(1),
         recv_kbps: 8000,
         cumulative_latency_us: 1500,
@@ -554,6 +554,22 @@ fn munros_and_repair() {
 fn descriptions() {
     check_extension("describe", Q, Extension::Describe);
     check_extension("description", Q, Extension::Description(bytes("7b7d0a0a")));
+
+    let id = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
+    let film = ChannelDescription {
+        name: "film".to_owned(),
+        title: "Film".to_owned(),
+        swarm_id: id.parse().expect("an identifier"),
+        chunk_bytes_max: 1316,
+        munro_width: 32,
+        substreams: 1,
+        data_substreams: 1,
+        run_length: 1,
+        signature: bytes(SIGNATURE_RANGES64),
+    };
+    let written = film.encode().expect("fits into a datagram");
+    assert_eq!(ChannelDescription::decode(written.clone()), Ok(film));
+    check_extension("channel_description", Q, Extension::Description(written));
 }
 
 #[test]

@@ -281,19 +281,24 @@ fn report_extension(format: Format) -> impl Strategy<Value = Extension> {
         });
     let probe =
         (any::<u32>(), mask(format)).prop_map(|(nonce, mask)| Extension::Probe { nonce, mask });
-    let reply = (any::<(u32, u32, u32, u32, u8)>(), mask(format), paths(format)).prop_map(
-        |((nonce, held_us, recv_kbps, cumulative_latency_us, saturated), ready, paths)| {
-            Extension::ProbeReply(ProbeReply {
-                nonce,
-                held_us,
-                ready,
-                recv_kbps,
-                cumulative_latency_us,
-                saturated,
-                paths,
-            })
-        },
-    );
+    let reply = (
+        any::<(u32, u32, u32, u32, u8)>(),
+        mask(format),
+        paths(format),
+    )
+        .prop_map(
+            |((nonce, held_us, recv_kbps, cumulative_latency_us, saturated), ready, paths)| {
+                Extension::ProbeReply(ProbeReply {
+                    nonce,
+                    held_us,
+                    ready,
+                    recv_kbps,
+                    cumulative_latency_us,
+                    saturated,
+                    paths,
+                })
+            },
+        );
     let feedback = any::<(u8, u16, u16, u32)>().prop_map(
         |(substream, late_permille, lost_permille, over_ms)| {
             Extension::QosFeedback(QosFeedback {
