@@ -208,14 +208,7 @@ pub const QOS: Manual = Manual {
             "check: a threshold was missed; a record was bad, with --strict",
         ),
         (2, "usage error"),
-<<<<<<< HEAD
         (3, "there was no record"),
-=======
-        (
-            3,
-            "no record could be read, or check: none had the values asked for",
-        ),
->>>>>>> stats
     ],
     files: &[],
     is_daemon: false,
