@@ -1,0 +1,22 @@
+//! Swarms in virtual time. `SEED=n` replays one world, `SEEDS=n` tries so many.
+
+mod toy;
+mod toys;
+
+use std::ops::Range;
+
+/// The seeds to try: the one of `SEED`, the first `SEEDS`, or the first `usual`.
+fn seeds(usual: u64) -> Range<u64> {
+    let number = |name: &str| -> Option<u64> {
+        let text = std::env::var(name).ok()?;
+        Some(
+            text.parse()
+                .unwrap_or_else(|_| panic!("bad {name} \"{text}\": not a number")),
+        )
+    };
+    match (number("SEED"), number("SEEDS")) {
+        (Some(seed), _) => seed..seed + 1,
+        (None, Some(count)) => 0..count,
+        (None, None) => 0..usual,
+    }
+}
