@@ -14,6 +14,7 @@
 //! | [`oracle`] | the stream as a function of seed and offset, and one player's output against it |
 //! | [`check`] | the invariants and their limits |
 //! | [`report`] | the last events, the state of each node, the line that replays it |
+//! | [`liar`] | those who mean no good, in raw datagrams |
 //! | [`pair`] | two machines, and a caller who owns the wire between them |
 //!
 //! Randomness is a tree: one number gives a generator for each purpose and identity ([`generator`]), so that one more
@@ -21,6 +22,7 @@
 
 pub mod check;
 pub mod fault;
+pub mod liar;
 pub mod link;
 pub mod oracle;
 pub mod pair;
@@ -30,6 +32,7 @@ pub mod world;
 
 pub use check::{Invariant, Limits, Violation};
 pub use fault::{Fault, FaultKind, shrink};
+pub use liar::Liar;
 pub use link::{Link, Profile};
 pub use report::{Failure, Outcome, PlayerOutcome};
 pub use scenario::{LiarKind, NodeSpec, Role, Scenario, Shape};
