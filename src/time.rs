@@ -90,7 +90,7 @@ impl NtpTime {
     pub const fn from_unix_micros(micros: u64) -> Self {
         let seconds = (micros / 1_000_000).wrapping_add(NTP_TO_UNIX_SECONDS) & 0xffff_ffff;
         // Rounded up, so that the way back gives the same microsecond.
-        let fraction = (((micros % 1_000_000) << 32) + 999_999) / 1_000_000;
+        let fraction = ((micros % 1_000_000) << 32).div_ceil(1_000_000);
         Self(seconds << 32 | fraction)
     }
 

@@ -1,1 +1,13 @@
-//! (media)
+//! What the media shows and how it is divided: transport stream marks, chunks, pacing, RTP order.
+//!
+//! All of it is pure: bytes and times in, chunks and deadlines out. Endpoints live in [`crate::io::media`].
+
+mod cutter;
+mod pace;
+#[cfg(test)]
+pub(crate) mod testing;
+mod ts;
+
+pub use cutter::Cutter;
+pub use pace::{Anchor, AnchorLimits, Pacer, Slot, Timeline};
+pub use ts::{Marks, PACKET_BYTES, Pcr, Scanner, is_transport_stream};

@@ -1,0 +1,666 @@
+//! Our private messages: `F0 ‖ length u16 ‖ subtype u8 ‖ body`, sent only to peers whose Supported Messages show it.
+//!
+//! The length counts subtype and body, so a subtype that is not known is skipped whole. Chunk numbers are 64 bits wide
+//! whatever the swarm's addressing; masks have a bit for each substream, most significant first.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bytes::Bytes;
+
+use super::cursor::{DecodeError, Reader};
+use super::{Digest, EXTENSION_TYPE, Format, message};
+use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::ids::PeerId;
+use crate::time::NtpTime;
+
+/// Leaf hashes in one MUNRO at most: the widest munro with one.
+pub const MUNRO_LEAVES_MAX: usize = 32;
+
+/// A set of substreams: ⌈N/8⌉ bytes, substream 0 in the most significant bit of the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mask(Vec<u8>);
+
+impl Mask {
+    /// All substreams of a layout with `substreams` of them.
+    pub fn all(substreams: u16) -> Self {
+        let mut mask = Self(vec![0; bytes_of(substreams)]);
+        for substream in 0..substreams {
+            mask.set(substream);
+        }
+        mask
+    }
+
+    /// None of them.
+    pub fn none(substreams: u16) -> Self {
+        Self(vec![0; bytes_of(substreams)])
+    }
+
+    /// Adds a substream; one outside the layout changes nothing.
+    pub fn set(&mut self, substream: u16) {
+        if let Some(byte) = self.0.get_mut(usize::from(substream / 8)) {
+            *byte |= 0x80 >> (substream % 8);
+        }
+    }
+
+    /// Whether a substream is in it.
+    pub fn contains(&self, substream: u16) -> bool {
+        self.0
+            .get(usize::from(substream / 8))
+            .is_some_and(|byte| byte & (0x80 >> (substream % 8)) != 0)
+    }
+
+    /// Whether no substream is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|byte| *byte == 0)
+    }
+
+    fn decode(reader: &mut Reader, format: &Format) -> Result<Self, DecodeError> {
+        Ok(Self(reader.take(bytes_of(format.substreams))?.to_vec()))
+    }
+}
+
+fn bytes_of(substreams: u16) -> usize {
+    usize::from(substreams).div_ceil(8)
+}
+
+/// 64 HELLO_EXT: who is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// Its name.
+    pub peer_id: PeerId,
+    /// 0 peer, 1 source, 2 relay, 3 repeater, 4 server, 5 clone, 6 super-peer, 7 seeder.
+    pub role: u8,
+    /// 0 unknown, 1 public, 2 cone, 3 symmetric.
+    pub nat: u8,
+    /// Upload it can give, kbit/s; 0 unknown.
+    pub uplink_kbps: u32,
+    /// Children it takes at most.
+    pub degree_max: u16,
+    /// Children it would still take.
+    pub slots_free: u16,
+    /// Autonomous system, 0 unknown.
+    pub asn: u32,
+    /// Country, two letters, zero unknown.
+    pub country: [u8; 2],
+    /// Its network, zero unknown.
+    pub subnet: [u8; 16],
+    /// Reserved bits.
+    pub flags: u16,
+}
+
+/// Where a subscription to one substream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which substream.
+    pub substream: u8,
+    /// Its first chunk, for [`Subscribe::EXACT`].
+    pub from_chunk: ChunkIndex,
+}
+
+/// 65 SUBSCRIBE: push me every chunk from there on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribe {
+    /// Repeated in the answer.
+    pub id: u16,
+    /// [`SEND_HASHES`](Self::SEND_HASHES).
+    pub flags: u8,
+    /// One of the `from` modes.
+    pub from_mode: u8,
+    /// Substreams wanted.
+    pub entries: Vec<Entry>,
+    /// How long it holds unless a STATUS renews it, in milliseconds.
+    pub lease_ms: u32,
+    /// Class of service asked for.
+    pub priority: u8,
+}
+
+impl Subscribe {
+    /// Flag: the hashes are wanted from this parent.
+    pub const SEND_HASHES: u8 = 1;
+    /// Begin at `from_chunk`.
+    pub const EXACT: u8 = 0;
+    /// Begin at the newest random access point.
+    pub const RANDOM_ACCESS: u8 = 1;
+    /// Begin at the oldest chunk held.
+    pub const OLDEST: u8 = 2;
+    /// Begin at the live edge.
+    pub const LIVE_EDGE: u8 = 3;
+}
+
+/// 66 SUB_REPLY: which substreams are granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscribeReply {
+    /// The request's.
+    pub id: u16,
+    /// Substreams granted.
+    pub accepted: Mask,
+    /// One of the reasons.
+    pub reason: u8,
+    /// When to ask again, milliseconds.
+    pub retry_ms: u32,
+    /// Who else may have room.
+    pub alternatives: Vec<(PeerId, SocketAddr)>,
+}
+
+impl SubscribeReply {
+    /// Granted.
+    pub const OK: u8 = 0;
+    /// No slot or bandwidth left.
+    pub const FULL: u8 = 1;
+    /// The asker is an ancestor.
+    pub const LOOP: u8 = 2;
+    /// The tree would grow too deep.
+    pub const DEPTH: u8 = 3;
+    /// Not allowed.
+    pub const AUTH: u8 = 4;
+    /// Does not have it.
+    pub const NOT_HAVE: u8 = 5;
+    /// Does not want to.
+    pub const POLICY: u8 = 6;
+    /// Others go first.
+    pub const PRIORITY: u8 = 7;
+}
+
+/// A group of substreams that share a path from the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathBlock {
+    /// Which substreams.
+    pub mask: Mask,
+    /// The peers from the source to the sender.
+    pub path: Vec<PeerId>,
+}
+
+/// 68 STATUS: how the sender is doing; renews subscriptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Counts up.
+    pub seq: u32,
+    /// For each substream, the newest chunk without a gap before it.
+    pub heads: Vec<ChunkIndex>,
+    /// Substreams wanted from the receiver.
+    pub wanted: Mask,
+    /// Media received, kbit/s.
+    pub recv_kbps: u32,
+    /// Media sent, kbit/s.
+    pub sent_kbps: u32,
+    /// Chunks lost, in thousandths.
+    pub loss_permille: u16,
+    /// From the source to the sender, microseconds.
+    pub cumulative_latency_us: u32,
+    /// Jitter on the last hop, microseconds.
+    pub jitter_us: u32,
+    /// Levels from the source, which is 1; 0 without a path.
+    pub depth: u8,
+    /// Children it would still take.
+    pub slots_free: u16,
+    /// Upload it reckons it has, kbit/s; 0 unknown.
+    pub uplink_kbps: u32,
+    /// How the media reaches it.
+    pub paths: Vec<PathBlock>,
+}
+
+/// 70 PROBE_REPLY: alive, and how ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbeReply {
+    /// The probe's.
+    pub nonce: u32,
+    /// Substreams it could serve.
+    pub ready: Mask,
+    /// Media received over the last seconds, kbit/s.
+    pub recv_kbps: u32,
+    /// From the source to the sender, microseconds.
+    pub cumulative_latency_us: u32,
+    /// 1 when its upload is used up.
+    pub saturated: u8,
+    /// How the media reaches it.
+    pub paths: Vec<PathBlock>,
+}
+
+/// 71 QOS_FEEDBACK: how what you send arrives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QosFeedback {
+    /// Which substream.
+    pub substream: u8,
+    /// Chunks that came too late, in thousandths.
+    pub late_permille: u16,
+    /// Chunks that never came, in thousandths.
+    pub lost_permille: u16,
+    /// Over how long, milliseconds.
+    pub over_ms: u32,
+}
+
+/// 81 MUNRO: the signature and all leaf hashes of a munro in one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Munro {
+    /// First chunk.
+    pub start: ChunkIndex,
+    /// The source's clock at signing.
+    pub time: NtpTime,
+    /// The signature over the munro hash.
+    pub signature: Bytes,
+    /// Leaf hashes of the first chunks; the others are empty.
+    pub leaves: Vec<Digest>,
+}
+
+/// One private message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Extension {
+    /// 64.
+    Hello(Hello),
+    /// 65.
+    Subscribe(Subscribe),
+    /// 66.
+    SubscribeReply(SubscribeReply),
+    /// 67: stop pushing.
+    Unsubscribe {
+        /// Substreams not wanted any more.
+        mask: Mask,
+        /// Why, as in SUB_REPLY.
+        reason: u8,
+    },
+    /// 68.
+    Status(Status),
+    /// 69: are you there, and could you serve these?
+    Probe {
+        /// Repeated in the answer.
+        nonce: u32,
+        /// Substreams asked about.
+        mask: Mask,
+    },
+    /// 70.
+    ProbeReply(ProbeReply),
+    /// 71.
+    QosFeedback(QosFeedback),
+    /// 81.
+    Munro(Munro),
+    /// 82: send me the MUNRO that begins there.
+    NeedMunro(ChunkIndex),
+    /// 83: send me these chunks.
+    Fetch {
+        /// The chunks.
+        range: ChunkRange,
+        /// [`Extension::HOLDS_HASHES`].
+        flags: u8,
+    },
+    /// 84: send me the channel description.
+    Describe,
+    /// 85: the channel description, signed.
+    Description(Bytes),
+    /// Any other subtype, to be ignored.
+    Unknown {
+        /// Its number.
+        subtype: u8,
+        /// Its body.
+        body: Bytes,
+    },
+}
+
+impl Extension {
+    /// Flag of FETCH: the asker has the hashes.
+    pub const HOLDS_HASHES: u8 = 1;
+
+    const fn subtype(&self) -> u8 {
+        match self {
+            Self::Hello(_) => 64,
+            Self::Subscribe(_) => 65,
+            Self::SubscribeReply(_) => 66,
+            Self::Unsubscribe { .. } => 67,
+            Self::Status(_) => 68,
+            Self::Probe { .. } => 69,
+            Self::ProbeReply(_) => 70,
+            Self::QosFeedback(_) => 71,
+            Self::Munro(_) => 81,
+            Self::NeedMunro(_) => 82,
+            Self::Fetch { .. } => 83,
+            Self::Describe => 84,
+            Self::Description(_) => 85,
+            Self::Unknown { subtype, .. } => *subtype,
+        }
+    }
+
+    /// Reads what follows the type byte, which stood at `offset`.
+    pub(super) fn decode(
+        reader: &mut Reader,
+        format: &Format,
+        offset: usize,
+    ) -> Result<Self, DecodeError> {
+        let length = usize::from(reader.u16()?);
+        if length == 0 {
+            return Err(DecodeError::BadExtension { offset, subtype: 0 });
+        }
+        if length > reader.remaining() {
+            let needed = length - reader.remaining();
+            return Err(DecodeError::Truncated {
+                offset: reader.offset(),
+                needed,
+            });
+        }
+        let mut body = Reader::new(reader.take(length)?);
+        let subtype = body.u8()?;
+        let wrong = DecodeError::BadExtension { offset, subtype };
+        // Inside the body a field that is cut short means that the length was wrong.
+        let extension =
+            Self::decode_body(&mut body, format, subtype).map_err(|error| match error {
+                DecodeError::BadRange { .. } => error,
+                _ => wrong,
+            })?;
+        if body.remaining() > 0 {
+            return Err(wrong);
+        }
+        Ok(extension)
+    }
+
+    fn decode_body(body: &mut Reader, format: &Format, subtype: u8) -> Result<Self, DecodeError> {
+        Ok(match subtype {
+            64 => Self::Hello(Hello {
+                peer_id: PeerId::from_bytes(body.bytes_of()?),
+                role: body.u8()?,
+                nat: body.u8()?,
+                uplink_kbps: body.u32()?,
+                degree_max: body.u16()?,
+                slots_free: body.u16()?,
+                asn: body.u32()?,
+                country: body.bytes_of()?,
+                subnet: body.bytes_of()?,
+                flags: body.u16()?,
+            }),
+            65 => Self::Subscribe(decode_subscribe(body)?),
+            66 => Self::SubscribeReply(decode_subscribe_reply(body, format)?),
+            67 => Self::Unsubscribe {
+                mask: Mask::decode(body, format)?,
+                reason: body.u8()?,
+            },
+            68 => Self::Status(decode_status(body, format)?),
+            69 => Self::Probe {
+                nonce: body.u32()?,
+                mask: Mask::decode(body, format)?,
+            },
+            70 => Self::ProbeReply(ProbeReply {
+                nonce: body.u32()?,
+                ready: Mask::decode(body, format)?,
+                recv_kbps: body.u32()?,
+                cumulative_latency_us: body.u32()?,
+                saturated: body.u8()?,
+                paths: decode_paths(body, format)?,
+            }),
+            71 => Self::QosFeedback(QosFeedback {
+                substream: body.u8()?,
+                late_permille: body.u16()?,
+                lost_permille: body.u16()?,
+                over_ms: body.u32()?,
+            }),
+            81 => Self::Munro(decode_munro(body, format)?),
+            82 => Self::NeedMunro(ChunkIndex::new(body.u64()?)),
+            83 => {
+                let (first, last) = (body.u64()?, body.u64()?);
+                let range = ChunkRange::new(ChunkIndex::new(first), ChunkIndex::new(last)).ok_or(
+                    DecodeError::BadRange {
+                        offset: 0,
+                        first,
+                        last,
+                    },
+                )?;
+                Self::Fetch {
+                    range,
+                    flags: body.u8()?,
+                }
+            }
+            84 => Self::Describe,
+            85 => Self::Description(body.take(body.remaining())?),
+            _ => Self::Unknown {
+                subtype,
+                body: body.take(body.remaining())?,
+            },
+        })
+    }
+
+    /// Appends the message with its envelope.
+    pub fn encode(&self, format: &Format, out: &mut Vec<u8>) {
+        out.push(EXTENSION_TYPE);
+        let length_at = out.len();
+        out.extend_from_slice(&[0, 0, self.subtype()]);
+        match self {
+            Self::Hello(hello) => {
+                out.extend_from_slice(hello.peer_id.as_bytes());
+                out.extend_from_slice(&[hello.role, hello.nat]);
+                out.extend_from_slice(&hello.uplink_kbps.to_be_bytes());
+                out.extend_from_slice(&hello.degree_max.to_be_bytes());
+                out.extend_from_slice(&hello.slots_free.to_be_bytes());
+                out.extend_from_slice(&hello.asn.to_be_bytes());
+                out.extend_from_slice(&hello.country);
+                out.extend_from_slice(&hello.subnet);
+                out.extend_from_slice(&hello.flags.to_be_bytes());
+            }
+            Self::Subscribe(subscribe) => encode_subscribe(subscribe, out),
+            Self::SubscribeReply(reply) => encode_subscribe_reply(reply, out),
+            Self::Unsubscribe { mask, reason } => {
+                out.extend_from_slice(&mask.0);
+                out.push(*reason);
+            }
+            Self::Status(status) => encode_status(status, out),
+            Self::Probe { nonce, mask } => {
+                out.extend_from_slice(&nonce.to_be_bytes());
+                out.extend_from_slice(&mask.0);
+            }
+            Self::ProbeReply(reply) => {
+                out.extend_from_slice(&reply.nonce.to_be_bytes());
+                out.extend_from_slice(&reply.ready.0);
+                out.extend_from_slice(&reply.recv_kbps.to_be_bytes());
+                out.extend_from_slice(&reply.cumulative_latency_us.to_be_bytes());
+                out.push(reply.saturated);
+                encode_paths(&reply.paths, out);
+            }
+            Self::QosFeedback(feedback) => {
+                out.push(feedback.substream);
+                out.extend_from_slice(&feedback.late_permille.to_be_bytes());
+                out.extend_from_slice(&feedback.lost_permille.to_be_bytes());
+                out.extend_from_slice(&feedback.over_ms.to_be_bytes());
+            }
+            Self::Munro(munro) => {
+                out.extend_from_slice(&munro.start.get().to_be_bytes());
+                out.extend_from_slice(&munro.time.to_bits().to_be_bytes());
+                out.extend_from_slice(&munro.signature);
+                out.push(munro.leaves.len() as u8);
+                for leaf in &munro.leaves {
+                    out.extend_from_slice(leaf.as_bytes());
+                }
+            }
+            Self::NeedMunro(start) => out.extend_from_slice(&start.get().to_be_bytes()),
+            Self::Fetch { range, flags } => {
+                out.extend_from_slice(&range.first().get().to_be_bytes());
+                out.extend_from_slice(&range.last().get().to_be_bytes());
+                out.push(*flags);
+            }
+            Self::Describe => {}
+            Self::Description(bytes) | Self::Unknown { body: bytes, .. } => {
+                out.extend_from_slice(bytes)
+            }
+        }
+        let length = u16::try_from(out.len() - length_at - 2)
+            .unwrap_or(u16::MAX)
+            .to_be_bytes();
+        if let Some(room) = out.get_mut(length_at..length_at + 2) {
+            room.copy_from_slice(&length);
+        }
+        debug_assert!(!format.substreams.eq(&0), "a layout has substreams");
+    }
+}
+
+fn decode_subscribe(body: &mut Reader) -> Result<Subscribe, DecodeError> {
+    let (id, flags, from_mode) = (body.u16()?, body.u8()?, body.u8()?);
+    let count = body.u8()?;
+    let mut entries = Vec::with_capacity(usize::from(count).min(body.remaining() / 9));
+    for _ in 0..count {
+        entries.push(Entry {
+            substream: body.u8()?,
+            from_chunk: ChunkIndex::new(body.u64()?),
+        });
+    }
+    Ok(Subscribe {
+        id,
+        flags,
+        from_mode,
+        entries,
+        lease_ms: body.u32()?,
+        priority: body.u8()?,
+    })
+}
+
+fn encode_subscribe(subscribe: &Subscribe, out: &mut Vec<u8>) {
+    out.extend_from_slice(&subscribe.id.to_be_bytes());
+    out.extend_from_slice(&[
+        subscribe.flags,
+        subscribe.from_mode,
+        subscribe.entries.len() as u8,
+    ]);
+    for entry in &subscribe.entries {
+        out.push(entry.substream);
+        out.extend_from_slice(&entry.from_chunk.get().to_be_bytes());
+    }
+    out.extend_from_slice(&subscribe.lease_ms.to_be_bytes());
+    out.push(subscribe.priority);
+}
+
+fn decode_subscribe_reply(
+    body: &mut Reader,
+    format: &Format,
+) -> Result<SubscribeReply, DecodeError> {
+    let id = body.u16()?;
+    let accepted = Mask::decode(body, format)?;
+    let (reason, retry_ms) = (body.u8()?, body.u32()?);
+    let count = body.u8()?;
+    let mut alternatives = Vec::with_capacity(usize::from(count).min(body.remaining() / 15));
+    for _ in 0..count {
+        let peer_id = PeerId::from_bytes(body.bytes_of()?);
+        let ip = match body.u8()? {
+            4 => IpAddr::V4(Ipv4Addr::from(body.bytes_of::<4>()?)),
+            6 => IpAddr::V6(Ipv6Addr::from(body.bytes_of::<16>()?)),
+            family => {
+                return Err(DecodeError::UnknownMessage {
+                    offset: body.offset(),
+                    kind: family,
+                });
+            }
+        };
+        alternatives.push((peer_id, SocketAddr::new(ip, body.u16()?)));
+    }
+    Ok(SubscribeReply {
+        id,
+        accepted,
+        reason,
+        retry_ms,
+        alternatives,
+    })
+}
+
+fn encode_subscribe_reply(reply: &SubscribeReply, out: &mut Vec<u8>) {
+    out.extend_from_slice(&reply.id.to_be_bytes());
+    out.extend_from_slice(&reply.accepted.0);
+    out.push(reply.reason);
+    out.extend_from_slice(&reply.retry_ms.to_be_bytes());
+    out.push(reply.alternatives.len() as u8);
+    for (peer_id, addr) in &reply.alternatives {
+        out.extend_from_slice(peer_id.as_bytes());
+        match addr.ip() {
+            IpAddr::V4(ip) => {
+                out.push(4);
+                out.extend_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                out.push(6);
+                out.extend_from_slice(&ip.octets());
+            }
+        }
+        out.extend_from_slice(&addr.port().to_be_bytes());
+    }
+}
+
+fn decode_paths(body: &mut Reader, format: &Format) -> Result<Vec<PathBlock>, DecodeError> {
+    let count = body.u8()?;
+    let mut paths = Vec::with_capacity(usize::from(count).min(body.remaining() / 2));
+    for _ in 0..count {
+        let mask = Mask::decode(body, format)?;
+        let length = body.u8()?;
+        let mut path = Vec::with_capacity(usize::from(length).min(body.remaining() / PeerId::LEN));
+        for _ in 0..length {
+            path.push(PeerId::from_bytes(body.bytes_of()?));
+        }
+        paths.push(PathBlock { mask, path });
+    }
+    Ok(paths)
+}
+
+fn encode_paths(paths: &[PathBlock], out: &mut Vec<u8>) {
+    out.push(paths.len() as u8);
+    for block in paths {
+        out.extend_from_slice(&block.mask.0);
+        out.push(block.path.len() as u8);
+        for peer in &block.path {
+            out.extend_from_slice(peer.as_bytes());
+        }
+    }
+}
+
+fn decode_status(body: &mut Reader, format: &Format) -> Result<Status, DecodeError> {
+    let seq = body.u32()?;
+    let mut heads = Vec::with_capacity(usize::from(format.substreams).min(body.remaining() / 8));
+    for _ in 0..format.substreams {
+        heads.push(ChunkIndex::new(body.u64()?));
+    }
+    Ok(Status {
+        seq,
+        heads,
+        wanted: Mask::decode(body, format)?,
+        recv_kbps: body.u32()?,
+        sent_kbps: body.u32()?,
+        loss_permille: body.u16()?,
+        cumulative_latency_us: body.u32()?,
+        jitter_us: body.u32()?,
+        depth: body.u8()?,
+        slots_free: body.u16()?,
+        uplink_kbps: body.u32()?,
+        paths: decode_paths(body, format)?,
+    })
+}
+
+fn encode_status(status: &Status, out: &mut Vec<u8>) {
+    out.extend_from_slice(&status.seq.to_be_bytes());
+    for head in &status.heads {
+        out.extend_from_slice(&head.get().to_be_bytes());
+    }
+    out.extend_from_slice(&status.wanted.0);
+    out.extend_from_slice(&status.recv_kbps.to_be_bytes());
+    out.extend_from_slice(&status.sent_kbps.to_be_bytes());
+    out.extend_from_slice(&status.loss_permille.to_be_bytes());
+    out.extend_from_slice(&status.cumulative_latency_us.to_be_bytes());
+    out.extend_from_slice(&status.jitter_us.to_be_bytes());
+    out.push(status.depth);
+    out.extend_from_slice(&status.slots_free.to_be_bytes());
+    out.extend_from_slice(&status.uplink_kbps.to_be_bytes());
+    encode_paths(&status.paths, out);
+}
+
+fn decode_munro(body: &mut Reader, format: &Format) -> Result<Munro, DecodeError> {
+    let start = ChunkIndex::new(body.u64()?);
+    let time = NtpTime::from_bits(body.u64()?);
+    let signature = body.take(format.signature_bytes)?;
+    let count = usize::from(body.u8()?);
+    if count > MUNRO_LEAVES_MAX {
+        return Err(DecodeError::TooLong {
+            offset: body.offset(),
+            length: count,
+            limit: MUNRO_LEAVES_MAX,
+        });
+    }
+    let mut leaves = Vec::with_capacity(count);
+    for _ in 0..count {
+        leaves.push(message::hash(body, format)?);
+    }
+    Ok(Munro {
+        start,
+        time,
+        signature,
+        leaves,
+    })
+}
