@@ -11,7 +11,8 @@
 //! | [`link`] | what one direction between two nodes does to datagrams |
 //! | [`fault`] | what goes wrong, when; and the smallest plan that still shows a violation |
 //! | [`world`] | events in order of time, machines driven, datagrams carried |
-//! | [`oracle`] | the stream as a function of seed and offset, and one player's output against it |
+//! | [`stream`] | the source's bytes, a function of seed and offset |
+//! | [`oracle`] | one player's output against them |
 //! | [`check`] | the invariants and their limits |
 //! | [`report`] | the last events, the state of each node, the line that replays it |
 //! | [`liar`] | those who mean no good, in raw datagrams |
@@ -28,6 +29,7 @@ pub mod oracle;
 pub mod pair;
 pub mod report;
 pub mod scenario;
+pub mod stream;
 pub mod world;
 
 pub use check::{Invariant, Limits, Violation};

@@ -1,103 +1,9 @@
-//! The stream as a function of seed and offset, and one player's output against it.
-//!
-//! The source is fed packets of [`UNIT`] bytes that carry their own number, so that the oracle finds the place of any
-//! chunk without knowing how the stream was cut.
+//! One player's output against the stream: only its bytes, in order, each once.
 
 use bytes::Bytes;
 
-use super::mix;
+use super::stream::Stream;
 use crate::chunk::ChunkIndex;
-
-/// Bytes in a packet of the stream: that of a transport stream, though its first byte is never the sync byte.
-pub const UNIT: usize = 188;
-
-/// Where in a packet its number stands.
-const NUMBER_AT: usize = 4;
-const MARK: [u8; NUMBER_AT] = *b"unit";
-
-/// A stream whose every byte is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream {
-    key: u64,
-}
-
-impl Stream {
-    /// The stream of one seed.
-    pub const fn new(seed: u64) -> Self {
-        Self {
-            key: mix(seed ^ 0x6f72_6163_6c65),
-        }
-    }
-
-    /// Packet `number`.
-    pub fn unit(self, number: u64) -> [u8; UNIT] {
-        let mut unit = [0; UNIT];
-        unit[..NUMBER_AT].copy_from_slice(&MARK);
-        let (words, rest) = unit[NUMBER_AT..].as_chunks_mut::<8>();
-        debug_assert!(rest.is_empty());
-        let mut state = mix(self.key ^ number);
-        for (index, word) in words.iter_mut().enumerate() {
-            let value = if index == 0 {
-                number ^ self.key
-            } else {
-                // An odd step of a full-period counter, mixed by one multiplication: plenty to tell packets apart.
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                (state ^ (state >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)
-            };
-            *word = value.to_le_bytes();
-        }
-        unit
-    }
-
-    /// Adds `count` packets from `number` on to `out`.
-    pub fn append(self, number: u64, count: u64, out: &mut Vec<u8>) {
-        for next in number..number + count {
-            out.extend_from_slice(&self.unit(next));
-        }
-    }
-
-    /// Whether the stream has exactly these bytes at `offset`.
-    pub fn matches(self, offset: u64, bytes: &[u8]) -> bool {
-        let mut number = offset / UNIT as u64;
-        let mut skip = (offset % UNIT as u64) as usize;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let unit = self.unit(number);
-            let part = rest.len().min(UNIT - skip);
-            if rest[..part] != unit[skip..skip + part] {
-                return false;
-            }
-            rest = &rest[part..];
-            number += 1;
-            skip = 0;
-        }
-        true
-    }
-
-    /// The offset at which the stream has exactly these bytes, by the first whole packet number among them.
-    pub fn locate(self, bytes: &[u8]) -> Option<u64> {
-        let whole = NUMBER_AT + 8;
-        for start in 0..bytes.len().min(UNIT) {
-            let Some(head) = bytes.get(start..start + whole) else {
-                break;
-            };
-            if head[..NUMBER_AT] != MARK {
-                continue;
-            }
-            let word: [u8; 8] = head[NUMBER_AT..]
-                .try_into()
-                .expect("the rest of a head is eight bytes");
-            let number = u64::from_le_bytes(word) ^ self.key;
-            let offset = number
-                .checked_mul(UNIT as u64)
-                .and_then(|at| at.checked_sub(start as u64));
-            if let Some(offset) = offset.filter(|offset| self.matches(*offset, bytes)) {
-                return Some(offset);
-            }
-        }
-        None
-    }
-}
 
 /// Why an output is not the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -267,6 +173,7 @@ impl Player {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::stream::UNIT;
 
     fn bytes(stream: Stream, offset: usize, length: usize) -> Bytes {
         let mut all = Vec::new();
@@ -275,21 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn any_cut_of_the_stream_is_found() {
-        let stream = Stream::new(3);
-        for (offset, length) in [(0, 1316), (1316, 1316), (188, 20), (100, 300), (187, 13)] {
-            assert_eq!(
-                stream.locate(&bytes(stream, offset, length)),
-                Some(offset as u64),
-                "{offset}+{length}"
-            );
-        }
-        assert_eq!(stream.locate(&bytes(Stream::new(4), 0, 1316)), None);
-    }
-
-    #[test]
     fn a_player_may_miss_but_not_repeat_or_invent() {
-        let stream = Stream::new(3);
+        let stream = Stream::bytes(3);
         let mut player = Player::new(stream);
         let chunk = ChunkIndex::new;
         let fed = 40 * UNIT as u64;
@@ -341,7 +235,7 @@ mod tests {
 
     #[test]
     fn bytes_from_the_future_are_forged() {
-        let stream = Stream::new(3);
+        let stream = Stream::bytes(3);
         let mut player = Player::new(stream);
         assert!(
             player

@@ -89,6 +89,8 @@ pub struct Scenario {
     pub duration_ms: u64,
     /// Rate of the stream.
     pub rate_kbps: u64,
+    /// Whether it is a transport stream, or bytes of no known format.
+    pub is_transport_stream: bool,
     /// The encoder writes so often.
     pub push_ms: u64,
     /// Playout latency of every player.
@@ -264,6 +266,7 @@ impl Shape {
             seed: self.seed,
             duration_ms,
             rate_kbps: self.rate_kbps,
+            is_transport_stream: people.chance(0.5),
             push_ms: millis(self.push).max(1),
             latency_ms,
             converge_ms,

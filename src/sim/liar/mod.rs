@@ -5,6 +5,8 @@
 //! each kind does is in `lies.rs`; here is what they have in common.
 
 mod lies;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -277,10 +279,7 @@ impl Liar {
                 let status = self.status();
                 self.say(
                     index,
-                    &[
-                        Message::Extension(Extension::SubscribeReply(reply)),
-                        status,
-                    ],
+                    &[Message::Extension(Extension::SubscribeReply(reply)), status],
                 );
             }
             Message::Extension(Extension::Status(status)) => {
@@ -315,9 +314,10 @@ impl Liar {
     /// Keeps channels open, and opens those to parents.
     fn repeat(&mut self) {
         for parent in self.parents.clone() {
-            let known = self.channels.iter().position(|channel| {
-                channel.port == Port::Dial && channel.remote == parent
-            });
+            let known = self
+                .channels
+                .iter()
+                .position(|channel| channel.port == Port::Dial && channel.remote == parent);
             let own = match known {
                 Some(index) if self.channels[index].theirs.is_some() => {
                     self.join(index);

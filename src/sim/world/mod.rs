@@ -2,6 +2,7 @@
 
 mod net;
 mod run;
+mod stress;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -10,9 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use net::{Event, Net, Packet};
 
 use super::check::{self, Invariant, Limits, Tree, Violation};
-use super::oracle::{Player, Stream};
+use super::oracle::Player;
 use super::report::{Failure, Outcome, PlayerOutcome};
 use super::scenario::{Role, Scenario};
+use super::stream::Stream;
 use super::{Cast, Facts, Machine, NodeId, Output};
 use crate::time::{Epoch, Instant};
 
@@ -122,7 +124,11 @@ impl std::fmt::Debug for World<'_> {
 impl<'c> World<'c> {
     /// A world that has not begun; `cast` makes the machine of each process.
     pub fn new(scenario: Scenario, cast: impl Cast + 'c) -> Self {
-        let stream = Stream::new(scenario.seed);
+        let stream = if scenario.is_transport_stream {
+            Stream::transport(scenario.seed, scenario.rate_kbps)
+        } else {
+            Stream::bytes(scenario.seed)
+        };
         let nodes = scenario
             .ids()
             .map(|id| {

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::super::check::{self, Invariant, Violation};
-use super::super::fault::FaultKind;
-use super::super::link::Strain;
-use super::super::oracle::{Mismatch, Player, UNIT};
+use super::super::oracle::{Mismatch, Player};
 use super::super::report::{Record, What};
 use super::super::scenario::Role;
+use super::super::stream::UNIT;
 use super::super::{Boot, NodeId, Output, Port, Purpose, seed_of};
 use super::{Event, Packet, SOCKET_BYTES, World};
 use crate::time::Instant;
@@ -19,7 +18,7 @@ const IN_DOUBT: Duration = Duration::from_millis(200);
 /// Timers that a machine may want at the moment it has just been given.
 const TIMEOUTS_IN_A_ROW: u32 = 2;
 
-type Checked = Result<(), Violation>;
+pub(super) type Checked = Result<(), Violation>;
 
 const fn millis(ms: u64) -> Instant {
     Instant::from_micros(ms * 1_000)
@@ -96,7 +95,7 @@ impl World<'_> {
         }
     }
 
-    fn log(&mut self, what: What, id: NodeId) {
+    pub(super) fn log(&mut self, what: What, id: NodeId) {
         self.net.log.add(Record::plain(self.now, what, id), &[]);
     }
 
@@ -140,7 +139,7 @@ impl World<'_> {
         self.pump(id, 0)
     }
 
-    fn kill(&mut self, id: NodeId, for_good: bool) {
+    pub(super) fn kill(&mut self, id: NodeId, for_good: bool) {
         let node = &mut self.nodes[id.index()];
         node.gone |= for_good;
         let Some(machine) = node.machine.take() else {
@@ -163,7 +162,7 @@ impl World<'_> {
         self.log(What::Stop, id);
     }
 
-    fn resume(&mut self, id: NodeId) {
+    pub(super) fn resume(&mut self, id: NodeId) {
         let node = &mut self.nodes[id.index()];
         node.paused = false;
         node.inbox_bytes = 0;
@@ -388,132 +387,10 @@ impl World<'_> {
         }
     }
 
-    // Faults.
-
-    fn strain_all(&mut self, node: u16, change: impl Fn(&mut Strain)) {
-        let node = NodeId(node);
-        for other in self.scenario.ids().filter(|other| *other != node) {
-            self.net.strain(node, other, &change);
-            self.net.strain(other, node, &change);
-        }
-    }
-
-    fn begin(&mut self, index: u16) -> Checked {
-        self.log(What::Fault(index), NodeId::SOURCE);
-        match self.scenario.faults[usize::from(index)].kind.clone() {
-            FaultKind::Crash { node, down_ms } => self.crash(NodeId(node), down_ms),
-            FaultKind::ParentKill { node, down_ms } => {
-                if let Some(parent) = self.parents_of(NodeId(node)).first() {
-                    self.crash(*parent, down_ms);
-                }
-            }
-            FaultKind::Pause { node, .. } => {
-                let id = NodeId(node);
-                let state = &mut self.nodes[id.index()];
-                if state.machine.is_some() && !state.paused {
-                    state.paused = true;
-                    self.hit[usize::from(index)] = Some((id, state.incarnation));
-                }
-            }
-            FaultKind::Departure { nodes } => {
-                for node in nodes {
-                    self.kill(NodeId(node), true);
-                }
-            }
-            FaultKind::ClockStep { node, step_ms } => {
-                self.nodes[usize::from(node)].clock.wall_us += step_ms * 1_000;
-            }
-            FaultKind::Flip { from, to } => {
-                self.net
-                    .strain(NodeId(from), NodeId(to), |strain| strain.flips += 1);
-            }
-            FaultKind::InputStall { .. } => self.stalls += 1,
-            kind => self.stress(&kind, true),
-        }
-        Ok(())
-    }
-
-    fn over(&mut self, index: u16) -> Checked {
-        self.log(What::Over(index), NodeId::SOURCE);
-        match self.scenario.faults[usize::from(index)].kind.clone() {
-            FaultKind::Pause { .. } => {
-                if let Some((id, life)) = self.hit[usize::from(index)]
-                    && self.nodes[id.index()].incarnation == life
-                {
-                    self.resume(id);
-                }
-            }
-            FaultKind::InputStall { .. } => self.stalls -= 1,
-            FaultKind::Crash { .. }
-            | FaultKind::ParentKill { .. }
-            | FaultKind::Departure { .. }
-            | FaultKind::ClockStep { .. }
-            | FaultKind::Flip { .. } => {}
-            kind => self.stress(&kind, false),
-        }
-        Ok(())
-    }
-
-    /// Puts the load of a fault on links, or takes it off.
-    fn stress(&mut self, kind: &FaultKind, on: bool) {
-        let add = |value: &mut u32, part: u32| {
-            *value = if on { *value + part } else { *value - part };
-        };
-        match kind {
-            FaultKind::LossBurst { node, ppm, .. } => {
-                self.strain_all(*node, |strain| add(&mut strain.loss_ppm, *ppm));
-            }
-            FaultKind::ReorderStorm { node, ppm, .. } => {
-                self.strain_all(*node, |strain| add(&mut strain.reorder_ppm, *ppm));
-            }
-            FaultKind::DuplicateStorm { node, ppm, .. } => {
-                self.strain_all(*node, |strain| add(&mut strain.duplicate_ppm, *ppm));
-            }
-            FaultKind::RateCut { node, kbps, .. } => {
-                let rate_bps = if on { kbps * 1_000 } else { 0 };
-                self.strain_all(*node, |strain| strain.rate_bps = rate_bps);
-            }
-            FaultKind::DelaySpike { node, delay_ms, .. } => {
-                let delay_us = delay_ms * 1_000;
-                self.strain_all(*node, |strain| {
-                    strain.delay_us = if on {
-                        strain.delay_us + delay_us
-                    } else {
-                        strain.delay_us - delay_us
-                    };
-                });
-            }
-            FaultKind::Cut { from, to, .. } => {
-                self.net.strain(NodeId(*from), NodeId(*to), |strain| {
-                    add(&mut strain.cuts, 1);
-                });
-            }
-            FaultKind::Partition { side, .. } => {
-                let apart = |a: NodeId, b: NodeId| side.contains(&a.0) != side.contains(&b.0);
-                for a in self.scenario.ids() {
-                    for b in self.scenario.ids().filter(|b| apart(a, *b)) {
-                        self.net.strain(a, b, |strain| add(&mut strain.cuts, 1));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn crash(&mut self, id: NodeId, down_ms: u64) {
-        if self.nodes[id.index()].machine.is_none() {
-            return;
-        }
-        self.kill(id, false);
-        let life = self.nodes[id.index()].incarnation;
-        let back = self.now + Duration::from_millis(down_ms);
-        self.net.queue.push(back, Event::Start(id, life));
-    }
-
     // Invariants.
 
     /// Nodes that a node says push to it.
-    fn parents_of(&mut self, id: NodeId) -> Vec<NodeId> {
+    pub(super) fn parents_of(&mut self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id.index()];
         let Some(machine) = &node.machine else {
             return Vec::new();
