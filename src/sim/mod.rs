@@ -113,10 +113,12 @@ pub type Forge<'a> = dyn FnMut(SocketAddr, SocketAddr, &[u8]) + 'a;
 ///
 /// Times are those of the machine's own clock (its start and its drift are the scenario's), and never go backwards.
 pub trait Machine {
-    /// Datagrams of `stride` bytes each (the last may be shorter) arrived at `port` from one address.
+    /// Datagrams of `stride` bytes each (the last may be shorter) came to `port` from one address; the kernel had them
+    /// at `arrived`, which is before `now` when the process was stopped.
     fn handle_datagrams(
         &mut self,
         now: Instant,
+        arrived: Instant,
         port: Port,
         from: SocketAddr,
         train: Bytes,
@@ -139,7 +141,7 @@ pub trait Machine {
     fn poll_forged(&mut self, _now: Instant, _forge: &mut Forge<'_>) {}
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted.
-    fn poll_timeout(&self) -> Option<Instant>;
+    fn poll_timeout(&self, now: Instant) -> Option<Instant>;
 
     /// Hands over what the player was given since the last call.
     fn drain_output(&mut self, _out: &mut Vec<Output>) {}

@@ -104,7 +104,7 @@ impl Pair {
     /// Hands one of the two a datagram of the caller's.
     pub fn inject(&mut self, which: usize, port: Port, from: SocketAddr, datagram: Bytes) {
         let stride = datagram.len().max(1);
-        self.machines[which & 1].handle_datagrams(self.now, port, from, datagram, stride);
+        self.machines[which & 1].handle_datagrams(self.now, self.now, port, from, datagram, stride);
         self.drain(which & 1);
     }
 
@@ -125,7 +125,7 @@ impl Pair {
         let mut repeats = 0;
         loop {
             let next = (0..2)
-                .filter_map(|which| Some((self.machines[which].poll_timeout()?, which)))
+                .filter_map(|which| Some((self.machines[which].poll_timeout(self.now)?, which)))
                 .min();
             let Some((at, which)) = next.filter(|(at, _)| *at <= end) else {
                 break;

@@ -222,6 +222,7 @@ impl Machine for Toy {
     fn handle_datagrams(
         &mut self,
         now: Instant,
+        _arrived: Instant,
         port: Port,
         from: SocketAddr,
         train: Bytes,
@@ -296,7 +297,7 @@ impl Machine for Toy {
         }
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self, _now: Instant) -> Option<Instant> {
         Some(self.wake)
     }
 
@@ -349,6 +350,7 @@ impl Machine for ToyLiar {
     fn handle_datagrams(
         &mut self,
         _now: Instant,
+        _arrived: Instant,
         _port: Port,
         from: SocketAddr,
         train: Bytes,
@@ -386,7 +388,7 @@ impl Machine for ToyLiar {
         );
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self, _now: Instant) -> Option<Instant> {
         Some(self.wake)
     }
 }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use p2ps::sim::{Invariant, Outcome, Scenario, Shape, World, shrink};
+use p2ps::rng::{Rng, Seed};
+use p2ps::sim::pair::Pair;
+use p2ps::sim::{
+    Boot, Invariant, Machine, NodeId, Outcome, Output, Port, Scenario, Shape, World, shrink,
+};
+use p2ps::time::{Epoch, Instant};
 
 use super::seeds;
-use super::toy::{Flaw, cast};
+use super::toy::{Flaw, Toy, cast};
 
 fn shape(seed: u64) -> Shape {
     Shape::new(seed)
@@ -37,7 +42,7 @@ fn nothing_is_lost_in_a_quiet_world() {
 #[test]
 fn toys_survive_every_fault() {
     let mut lost = 0;
-    for seed in seeds(40) {
+    for seed in seeds(12) {
         let outcome = World::new(shape(seed).draw(), cast(Flaw::None))
             .run()
             .unwrap_or_else(|failure| panic!("{failure}"));
@@ -92,6 +97,61 @@ fn a_violation_shrinks_to_its_cause() {
     assert!(small.faults.len() <= 1, "{}", small.to_toml());
     let present = small.nodes.iter().filter(|node| !node.absent).count();
     assert!(present <= 4, "{}", small.to_toml());
+}
+
+#[test]
+fn two_toys_make_progress_however_the_wire_behaves() {
+    for seed in 0..20 {
+        let mut rng = Rng::new(Seed::from_number(seed));
+        let scenario = Shape::new(seed).relays(0).peers(1).liars(0).draw();
+        let now = Instant::from_micros(1_000_000);
+        let toy = |id: u16| -> Box<dyn Machine> {
+            let parents = if id == 0 {
+                vec![]
+            } else {
+                vec![NodeId(0).address(Port::Listen).into()]
+            };
+            Box::new(Toy::new(
+                &Boot {
+                    id: NodeId(id),
+                    spec: &scenario.nodes[usize::from(id)],
+                    scenario: &scenario,
+                    now,
+                    epoch: Epoch::new(0),
+                    seed: Seed::from_number(seed + u64::from(id)),
+                    incarnation: 0,
+                    parents,
+                    saved: 0,
+                },
+                Flaw::None,
+            ))
+        };
+        let mut pair = Pair::new(now, toy(0), toy(1));
+        for _ in 0..300 {
+            match rng.below(5) {
+                0 => assert!(pair.advance(Duration::from_millis(rng.below(80)))),
+                1 => drop(pair.take(rng.below(pair.pending().len() as u64 + 1) as usize)),
+                2 => pair.act(0, |source, now| source.push_media(now, &[7; 376])),
+                fate => {
+                    let index = rng.below(pair.pending().len() as u64 + 1) as usize;
+                    pair.deliver(index, fate == 3);
+                }
+            }
+        }
+        pair.settle(10_000);
+        pair.take_output(1);
+        for _ in 0..30 {
+            assert!(pair.advance(Duration::from_millis(100)));
+            pair.act(0, |source, now| source.push_media(now, &[8; 188]));
+            pair.settle(100);
+        }
+        let played = pair.take_output(1);
+        assert!(
+            matches!(played.last(), Some(Output::Media { payload, .. }) if payload[..] == [8; 188]),
+            "seed {seed}: {} outputs",
+            played.len()
+        );
+    }
 }
 
 /// Run in release with `--ignored --nocapture`: how many events a second of processor time.

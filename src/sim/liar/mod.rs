@@ -351,6 +351,7 @@ impl Machine for Liar {
     fn handle_datagrams(
         &mut self,
         _now: Instant,
+        _arrived: Instant,
         port: Port,
         from: SocketAddr,
         train: Bytes,
@@ -387,7 +388,7 @@ impl Machine for Liar {
         }
     }
 
-    fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self, _now: Instant) -> Option<Instant> {
         Some(self.wake)
     }
 

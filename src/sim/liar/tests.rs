@@ -10,10 +10,19 @@ use crate::wire::{Data, Digest, Munro};
 struct Silent;
 
 impl Machine for Silent {
-    fn handle_datagrams(&mut self, _: Instant, _: Port, _: SocketAddr, _: Bytes, _: usize) {}
+    fn handle_datagrams(
+        &mut self,
+        _: Instant,
+        _: Instant,
+        _: Port,
+        _: SocketAddr,
+        _: Bytes,
+        _: usize,
+    ) {
+    }
     fn handle_timeout(&mut self, _: Instant) {}
     fn poll_transmit(&mut self, _: Instant, _: &mut Send<'_>) {}
-    fn poll_timeout(&self) -> Option<Instant> {
+    fn poll_timeout(&self, _: Instant) -> Option<Instant> {
         None
     }
 }

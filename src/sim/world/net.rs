@@ -20,6 +20,8 @@ pub(super) struct Packet {
     pub(super) from: SocketAddrV4,
     pub(super) train: Bytes,
     pub(super) stride: usize,
+    /// When a stopped process's socket took them.
+    pub(super) arrived: Option<Instant>,
     /// Who really sent them, in which of its lives.
     pub(super) sender: NodeId,
     pub(super) sender_incarnation: u32,
@@ -306,6 +308,7 @@ impl Net {
                     stride
                 },
                 train,
+                arrived: None,
                 sender,
                 sender_incarnation: self.lives[sender.index()],
                 own_address,

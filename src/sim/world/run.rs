@@ -176,7 +176,7 @@ impl World<'_> {
 
     // Inputs.
 
-    fn deliver(&mut self, id: NodeId, packet: Packet) -> Checked {
+    fn deliver(&mut self, id: NodeId, mut packet: Packet) -> Checked {
         let datagrams = packet.datagrams();
         let record = Record {
             other: packet.sender,
@@ -197,6 +197,7 @@ impl World<'_> {
         if node.paused {
             node.inbox_bytes += packet.train.len();
             self.net.waiting += datagrams;
+            packet.arrived = Some(self.now);
             node.inbox.push_back(packet);
             return Ok(());
         }
@@ -205,6 +206,7 @@ impl World<'_> {
         self.net.acting = id;
         machine.handle_datagrams(
             node.clock.local(self.now),
+            node.clock.local(packet.arrived.unwrap_or(self.now)),
             packet.port,
             packet.from.into(),
             packet.train,
@@ -223,7 +225,7 @@ impl World<'_> {
             let Some(machine) = node.machine.as_mut().filter(|_| !node.paused) else {
                 return Ok(());
             };
-            if machine.poll_timeout().is_none_or(|at| at > now) {
+            if machine.poll_timeout(now).is_none_or(|at| at > now) {
                 break;
             }
             if round == TIMEOUTS_IN_A_ROW {
@@ -232,7 +234,7 @@ impl World<'_> {
                     id,
                     format!(
                         "{round} timers in a row at {now}, and one more for {}",
-                        machine.poll_timeout().unwrap_or(now)
+                        machine.poll_timeout(now).unwrap_or(now)
                     ),
                 ));
             }
@@ -373,10 +375,11 @@ impl World<'_> {
     /// Plans the next timer of a machine, unless an earlier one is planned.
     fn arm(&mut self, id: NodeId) {
         let node = &mut self.nodes[id.index()];
+        let now = node.clock.local(self.now);
         let Some(wanted) = node
             .machine
             .as_ref()
-            .and_then(|machine| machine.poll_timeout())
+            .and_then(|machine| machine.poll_timeout(now))
         else {
             return;
         };
