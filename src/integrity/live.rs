@@ -145,7 +145,7 @@ impl SignedMunro {
     ///
     /// # Panics
     ///
-    /// When the root is no hash of the swarm's hash function.
+    /// When the key is not the authority's, or the root no hash of the swarm's hash function.
     pub fn sign(
         key: &SigningKey,
         authority: &Authority,
@@ -153,6 +153,10 @@ impl SignedMunro {
         time: NtpTime,
         root: Digest,
     ) -> Result<Self, MunroError> {
+        assert!(
+            key.swarm_id() == *authority.key.swarm_id(),
+            "the key signs for its own swarm"
+        );
         assert_eq!(
             root.as_bytes().len(),
             authority.function.len(),
@@ -332,9 +336,6 @@ impl MunroTree {
         chunk: ChunkIndex,
         holds: impl Fn(ChunkRange) -> bool,
     ) -> Vec<(Bin, Digest)> {
-        if !self.range.contains(chunk) {
-            return Vec::new();
-        }
         proof::missing_uncles(chunk, self.top, holds)
             .filter_map(|bin| Some((bin, self.node(bin)?)))
             .collect()

@@ -9,6 +9,44 @@
 //!
 //! Nothing here judges senders or freshness: a refusal says what did not fit, [`peer`](crate::peer) and
 //! [`node`](crate::node) decide what that costs whom.
+//!
+//! # Examples
+//!
+//! A munro of three chunks on its way from the source to a relay:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use p2ps::chunk::{ChunkIndex, ChunkRange};
+//! use p2ps::integrity::key::{SigningKey, VerifyingKey};
+//! use p2ps::integrity::live::{Authority, MUNRO_WIDTH, MunroTree};
+//! use p2ps::integrity::{Unproven, hash};
+//! use p2ps::time::NtpTime;
+//! use p2ps::wire::option::{Addressing, HashFunction};
+//!
+//! let function = HashFunction::Sha256;
+//! let range = ChunkRange::from_count(ChunkIndex::new(64), MUNRO_WIDTH).unwrap();
+//! let time = NtpTime::from_unix_micros(1_795_262_400_500_000);
+//!
+//! // The source hashes what it cut and signs.
+//! let key = SigningKey::from_seed_ed25519([1; 32]);
+//! let own = Authority::new(key.verifying_key(), Addressing::Ranges64, function);
+//! let leaves = [b"one", b"two", b"six"].map(|chunk| hash::digest(function, chunk));
+//! let claim = MunroTree::from_leaves(function, range, &leaves).unwrap();
+//! let (munro, _) = claim.sign(&key, &own, time).unwrap();
+//!
+//! // The relay knows the name of the swarm; range, time, leaves and signature came in one message.
+//! let public = VerifyingKey::from_swarm_id(&key.swarm_id()).unwrap();
+//! let authority = Authority::new(public, Addressing::Ranges64, function).with_width(MUNRO_WIDTH);
+//! let claim = MunroTree::from_leaves(function, range, &leaves).unwrap();
+//! let (_, tree) = claim.verify(&authority, time, munro.signature().clone()).unwrap();
+//!
+//! // A chunk is opened by its leaf, whenever it comes.
+//! let leaf = tree.leaf(ChunkIndex::new(65)).unwrap();
+//! let proven = Unproven::new(Bytes::from_static(b"two")).prove(&leaf).unwrap();
+//! assert_eq!((proven.chunk(), &proven.payload()[..]), (ChunkIndex::new(65), &b"two"[..]));
+//! assert!(Unproven::new(Bytes::from_static(b"ten")).prove(&leaf).is_err());
+//! assert!(tree.leaf(ChunkIndex::new(67)).unwrap().is_empty());
+//! ```
 
 pub mod hash;
 pub mod key;
@@ -26,8 +64,8 @@ use merkle::Verifier;
 
 use crate::chunk::ChunkRange;
 use crate::ids::SwarmId;
-use crate::wire::Digest;
 use crate::wire::option::{Addressing, ChunkSize, HashFunction, Protection, SignatureAlgorithm};
+use crate::wire::{Digest, Format};
 
 /// What protects the content of a swarm: its metadata, checked once.
 #[derive(Clone, Debug)]
@@ -174,6 +212,12 @@ impl ChunkSpec {
                 Some(put(out, &[&start.to_be_bytes(), &end.to_be_bytes()]))
             }
         }
+    }
+}
+
+impl From<&Format> for ChunkSpec {
+    fn from(format: &Format) -> Self {
+        Self::new(format.addressing, format.chunk_size)
     }
 }
 

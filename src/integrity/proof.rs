@@ -14,9 +14,7 @@ use crate::wire::option::HashFunction;
 /// There is no way to the inside but a proof, so what stands behind this type cannot reach store, player, HAVE, FEC or
 /// a child by mistake. Wrapping and opening copy nothing.
 ///
-/// # Examples
-///
-/// ```compile_fail
+/// ```compile_fail,E0616
 /// use bytes::Bytes;
 /// use p2ps::integrity::Unproven;
 ///
@@ -200,9 +198,10 @@ impl Provisional {
     }
 }
 
-/// The uncles of a chunk below the node `top`, nearest to it first (RFC 7574 §5.2, §5.3).
+/// The uncles of a chunk below the node `top`, nearest to it first (RFC 7574 §5.2, §5.3); none for a chunk elsewhere.
 pub(super) fn uncles(chunk: ChunkIndex, top: Bin) -> impl Iterator<Item = Bin> {
-    (0..top.layer())
+    let inside = top.to_range().contains(chunk);
+    (0..if inside { top.layer() } else { 0 })
         .rev()
         .map(move |layer| Bin::from_layer(layer, chunk.get() >> layer).sibling())
 }
@@ -325,6 +324,9 @@ mod tests {
             .collect()
         };
         assert_eq!(bins(4, &[]), [3, 13, 10]);
+        for outside in [8, 1 << 63, u64::MAX] {
+            assert!(bins(outside, &[]).is_empty(), "{outside}");
+        }
         // One after the other, seven chunks (RFC 7574 §5.3).
         let mut held = Vec::new();
         for (chunk, expected) in [

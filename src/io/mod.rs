@@ -1,3 +1,4 @@
-//! (io)
+//! Sockets, files, clocks, signals: the only place that waits.
 
+pub mod lines;
 pub mod media;

@@ -1,1 +1,3 @@
-//! (overlay)
+//! Who neighbours whom.
+
+pub mod parents;

@@ -1,1 +1,3 @@
-//! (schedule)
+//! Which chunk, from whom, when.
+
+pub mod repair;

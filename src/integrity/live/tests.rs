@@ -1,6 +1,7 @@
 use super::*;
 use crate::ids::{SwarmId, decode_hex};
 use crate::wire::option::{Addressing, ChunkSize};
+use crate::wire::{Format, Message};
 
 const FUNCTION: HashFunction = HashFunction::Sha256;
 const TIME: NtpTime = NtpTime::from_bits(0xeeac_0640_8000_0000);
@@ -137,7 +138,18 @@ fn what_is_signed_in_every_addressing() {
         let spec: ChunkSpec = spec;
         let blob = signed_blob(spec, range(4, 7), TIME, &root).unwrap();
         assert_eq!(blob[..], hex(&format!("{expected}{tail}")), "{spec:?}");
+        // "Exactly as on the wire" (RFC 7574 §6.1.2.1).
+        let format = Format {
+            addressing: spec.addressing,
+            chunk_size: spec.chunk_size,
+            ..Format::LIVE
+        };
+        let mut message = Vec::new();
+        Message::Have(range(4, 7)).encode(&format, &mut message);
+        assert!(blob.starts_with(&message[1..]), "{spec:?}");
     }
+    let blob = signed_blob(&Format::LIVE, range(4, 7), TIME, &root).unwrap();
+    assert_eq!(blob.len(), 16 + 8 + 32, "our own profile");
     let high = range(1 << 32, (1 << 32) + 3);
     for spec in [
         Addressing::Bins32,

@@ -1,0 +1,143 @@
+//! The source's part: media into chunks, chunks into munros, munros signed in time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::config::SourceConfig;
+use crate::integrity::hash::digest;
+use crate::integrity::key::SigningKey;
+use crate::integrity::live::{Authority, MUNRO_WIDTH, MunroTree, SignedMunro};
+use crate::media::Cutter;
+use crate::store::MunroIndex;
+use crate::time::{Instant, NtpTime};
+
+/// A munro just signed: its tree and the bytes of its chunks, in order from the first.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub munro: SignedMunro,
+    pub tree: MunroTree,
+    pub chunks: Vec<Bytes>,
+}
+
+/// Cuts and signs.
+#[derive(Debug)]
+pub(super) struct Source {
+    key: SigningKey,
+    authority: Authority,
+    cutter: Cutter,
+    chunks: Vec<Bytes>,
+    next: MunroIndex,
+    sign_delay: Duration,
+    /// When the first byte of the open munro came.
+    open_since: Option<Instant>,
+    /// When the first byte that is in no full chunk came.
+    partial_since: Option<Instant>,
+    ended: bool,
+}
+
+impl Source {
+    pub(super) fn new(config: SourceConfig, authority: Authority) -> Self {
+        Self {
+            key: config.key,
+            authority,
+            cutter: Cutter::new(usize::from(config.chunk_packets)),
+            chunks: Vec::with_capacity(MUNRO_WIDTH as usize),
+            next: MunroIndex::new(config.first_chunk.get().div_ceil(MUNRO_WIDTH)),
+            sign_delay: config.sign_delay,
+            open_since: None,
+            partial_since: None,
+            ended: false,
+        }
+    }
+
+    /// The munro that will be signed next.
+    pub(super) const fn next_munro(&self) -> MunroIndex {
+        self.next
+    }
+
+    /// Whether the input is a transport stream, as far as seen.
+    pub(super) const fn is_transport_stream(&self) -> Option<bool> {
+        self.cutter.is_transport_stream()
+    }
+
+    /// Takes media in; full munros come out at once.
+    pub(super) fn push(&mut self, now: Instant, ntp: NtpTime, media: Bytes, signed: &mut Vec<Signed>) {
+        if media.is_empty() {
+            return;
+        }
+        self.open_since.get_or_insert(now);
+        self.partial_since.get_or_insert(now);
+        self.cutter.push(media);
+        while let Some(chunk) = self.cutter.next_chunk() {
+            self.chunks.push(chunk);
+            // Whatever is left came with this input or would have been cut before.
+            self.partial_since = (self.cutter.pending_bytes() > 0).then_some(now);
+            if self.chunks.len() as u64 == MUNRO_WIDTH {
+                self.close(ntp, signed);
+            }
+        }
+    }
+
+    /// When the open munro must be signed.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.open_since.map(|since| since + self.sign_delay)
+    }
+
+    /// Signs the open munro if it is time.
+    pub(super) fn poll(&mut self, now: Instant, ntp: NtpTime, signed: &mut Vec<Signed>) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        if self.chunks.is_empty() {
+            // Less than a chunk in the whole sign delay: cut what there is. With full chunks at hand the rest waits
+            // for company in the next munro, whose delay runs from its first byte as well.
+            while let Some(chunk) = self.cutter.flush() {
+                self.chunks.push(chunk);
+            }
+            self.partial_since = None;
+        }
+        if self.chunks.is_empty() {
+            // A torn packet alone cannot be sent; it waits for its other part.
+            self.open_since = (self.cutter.pending_bytes() > 0).then_some(now);
+            return;
+        }
+        self.close(ntp, signed);
+    }
+
+    /// The input has ended: everything left, then the end mark, a munro of empty chunks.
+    pub(super) fn finish(&mut self, ntp: NtpTime, signed: &mut Vec<Signed>) {
+        if self.ended {
+            return;
+        }
+        self.flush(ntp, signed);
+        self.ended = true;
+        self.close(ntp, signed);
+    }
+
+    /// Everything left goes out, and the stream stays open.
+    pub(super) fn flush(&mut self, ntp: NtpTime, signed: &mut Vec<Signed>) {
+        while let Some(chunk) = self.cutter.finish() {
+            self.chunks.push(chunk);
+            if self.chunks.len() as u64 == MUNRO_WIDTH {
+                self.close(ntp, signed);
+            }
+        }
+        self.partial_since = None;
+        if !self.chunks.is_empty() {
+            self.close(ntp, signed);
+        }
+    }
+
+    fn close(&mut self, ntp: NtpTime, signed: &mut Vec<Signed>) {
+        let function = self.authority.function();
+        let leaves: Vec<_> = self.chunks.iter().map(|chunk| digest(function, chunk)).collect();
+        let chunks = std::mem::replace(&mut self.chunks, Vec::with_capacity(MUNRO_WIDTH as usize));
+        let (munro, tree) = MunroTree::from_leaves(function, self.next.chunks(), &leaves)
+            .and_then(|tree| tree.sign(&self.key, &self.authority, ntp).ok())
+            .expect("at most one munro of chunks was cut, in our own addressing");
+        self.next = self.next.plus(1);
+        self.open_since = self.partial_since;
+        signed.push(Signed { munro, tree, chunks });
+    }
+}

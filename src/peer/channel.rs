@@ -1,0 +1,464 @@
+//! The state of one channel: who is there, what it has, what we owe each other (RFC 7574 §3.11).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::handshake::Remote;
+use super::ledbat::Ledbat;
+use super::rtt::Rtt;
+use super::violation::Strikes;
+use crate::chunk::{ChunkIndex, ChunkRange, ChunkSet};
+use crate::ids::{ChannelId, PeerId};
+use crate::integrity::{Provisional, Unproven};
+use crate::store::{MunroIndex, position};
+use crate::time::Instant;
+use crate::wire::{Digest, Hello};
+
+/// Unproven chunks kept for one remote: five full munros, about 210 KiB (S-22).
+pub const PENDING_CHUNKS_MAX: usize = 160;
+/// Munros whose sending is remembered until they are acknowledged.
+const SENT_MUNROS_MAX: usize = 4096;
+/// Chunks whose serving is remembered, to refuse the fourth time (S-15).
+const SERVED_CHUNKS_MAX: usize = 4096;
+/// How often one chunk is served to one remote.
+const SERVED_TIMES_MAX: u8 = 3;
+/// Peers named in a root path (algorithms §4.4: depth 32 at most).
+pub const PATH_MAX: usize = 32;
+
+/// Which of a process's two sockets a channel lives on.
+///
+/// Remotes come in on one and are called from the other, so that a relay can drain the acknowledgements of its children
+/// when media arrives instead of waking up for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Port {
+    /// Bound to the advertised address.
+    Listen,
+    /// Bound to any port.
+    Dial,
+}
+
+/// How far a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// We sent datagram 1.
+    Opening {
+        /// When to send it again.
+        resend: Instant,
+        /// How often it was sent.
+        tries: u32,
+        /// When it was sent first.
+        since: Instant,
+    },
+    /// Both sides have proven their address.
+    Open,
+}
+
+/// Our subscription at a remote: it is our parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Names the request.
+    pub id: u16,
+    /// When it was asked for first.
+    pub since: Instant,
+    /// When to ask again.
+    pub resend: Instant,
+    /// How often it was asked for.
+    pub tries: u32,
+    /// Whether the parent said yes, or pushed.
+    pub accepted: bool,
+    /// When its last media came.
+    pub last_media: Option<Instant>,
+}
+
+/// A remote's subscription with us: it is our child.
+#[derive(Clone, Debug)]
+pub struct Subscriber {
+    /// Names its request.
+    pub id: u16,
+    /// Whether it wants the hashes from us.
+    pub wants_hashes: bool,
+    /// The first munro it was sent, or will be.
+    pub start: MunroIndex,
+    /// The next munro to send.
+    pub cursor: MunroIndex,
+    /// Whether it has been sent all there is.
+    pub at_head: bool,
+    /// When the lease ends unless renewed.
+    pub lease_end: Instant,
+    /// How long a renewal holds.
+    pub lease: Duration,
+}
+
+/// What a remote said about itself in STATUS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteStatus {
+    /// When it said so.
+    pub at: Instant,
+    /// Its newest chunk without a gap before it.
+    pub head: ChunkIndex,
+    /// Its distance from the source; the source is 1.
+    pub depth: u8,
+    /// Children it would still take.
+    pub slots_free: u16,
+    /// Time from the source to it, in microseconds.
+    pub cumulative_latency_us: u32,
+    /// Its path from the source, itself last.
+    pub path: Vec<PeerId>,
+}
+
+/// Unproven chunks of one munro.
+#[derive(Debug)]
+struct PendingMunro {
+    index: MunroIndex,
+    chunks: Vec<(u32, Unproven<Bytes>)>,
+}
+
+/// Chunks that arrived before the hash that proves them.
+#[derive(Debug, Default)]
+pub struct Pending {
+    munros: VecDeque<PendingMunro>,
+    count: usize,
+}
+
+impl Pending {
+    /// Chunks waiting.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether nothing waits.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Keeps a chunk; the oldest munro makes room when there are too many.
+    pub fn add(&mut self, chunk: ChunkIndex, unproven: Unproven<Bytes>) {
+        let (index, place) = (MunroIndex::of(chunk), position(chunk));
+        while self.count >= PENDING_CHUNKS_MAX {
+            let Some(dropped) = self.munros.pop_front() else { break };
+            self.count -= dropped.chunks.len();
+        }
+        let at = match self.munros.iter().rposition(|munro| munro.index == index) {
+            Some(at) => at,
+            None => {
+                self.munros.push_back(PendingMunro { index, chunks: Vec::with_capacity(16) });
+                self.munros.len() - 1
+            }
+        };
+        if let Some(munro) = self.munros.get_mut(at)
+            && !munro.chunks.iter().any(|(kept, _)| *kept == place)
+        {
+            munro.chunks.push((place, unproven));
+            self.count += 1;
+        }
+    }
+
+    /// Takes out all chunks of a munro.
+    pub fn take(&mut self, index: MunroIndex) -> Vec<(u32, Unproven<Bytes>)> {
+        match self.munros.iter().position(|munro| munro.index == index).and_then(|at| self.munros.remove(at)) {
+            Some(munro) => {
+                self.count -= munro.chunks.len();
+                munro.chunks
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// The munros with chunks waiting, in order of arrival.
+    pub fn munros(&self) -> impl Iterator<Item = MunroIndex> {
+        self.munros.iter().map(|munro| munro.index)
+    }
+}
+
+/// A munro under way to a child.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    index: MunroIndex,
+    bytes: u32,
+    at: Instant,
+}
+
+/// What was pushed and not acknowledged yet.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    sent: VecDeque<Sent>,
+}
+
+impl InFlight {
+    /// Notes a train.
+    pub fn on_sent(&mut self, now: Instant, index: MunroIndex, bytes: u32) {
+        if self.sent.len() >= SENT_MUNROS_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent { index, bytes, at: now });
+    }
+
+    /// Takes out what a range acknowledges: its bytes, and when the newest of it was sent.
+    pub fn on_ack(&mut self, range: ChunkRange) -> (u64, Option<Instant>) {
+        let (first, last) = (MunroIndex::of(range.first()), MunroIndex::of(range.last()));
+        let (mut bytes, mut newest) = (0, None);
+        self.sent.retain(|sent| {
+            let acked = first <= sent.index && sent.index <= last;
+            if acked {
+                bytes += u64::from(sent.bytes);
+                newest = newest.max(Some(sent.at));
+            }
+            !acked
+        });
+        (bytes, newest)
+    }
+
+    /// Gives up what was sent before `before`: its bytes.
+    pub fn expire(&mut self, before: Instant) -> u64 {
+        let mut bytes = 0;
+        while let Some(sent) = self.sent.front() {
+            if sent.at >= before {
+                break;
+            }
+            bytes += u64::from(sent.bytes);
+            self.sent.pop_front();
+        }
+        bytes
+    }
+}
+
+/// How often each chunk was served on request.
+#[derive(Debug, Default)]
+pub struct Served {
+    times: BTreeMap<ChunkIndex, u8>,
+}
+
+impl Served {
+    /// Whether it may be served once more; counts it.
+    pub fn allow(&mut self, chunk: ChunkIndex) -> bool {
+        if self.times.len() >= SERVED_CHUNKS_MAX {
+            self.times.pop_first();
+        }
+        let times = self.times.entry(chunk).or_insert(0);
+        if *times >= SERVED_TIMES_MAX {
+            return false;
+        }
+        *times += 1;
+        true
+    }
+}
+
+/// Bytes and datagrams of one channel, since it opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelCounters {
+    /// Datagrams sent.
+    pub sent_packets: u64,
+    /// Bytes sent, UDP payload.
+    pub sent_bytes: u64,
+    /// Datagrams received.
+    pub recv_packets: u64,
+    /// Bytes received, UDP payload.
+    pub recv_bytes: u64,
+    /// Chunks received that were here already.
+    pub duplicate_chunks: u64,
+    /// Chunks it had to send a second time, on request.
+    pub retransmitted_chunks: u64,
+    /// Messages of it that were not allowed.
+    pub violations: u64,
+}
+
+/// One channel.
+#[derive(Debug)]
+pub struct Channel {
+    /// The identifier on datagrams to us.
+    pub local: ChannelId,
+    /// Where the remote is.
+    pub addr: SocketAddr,
+    /// Which socket it is reached by.
+    pub port: Port,
+    /// Which of our swarms.
+    pub swarm: usize,
+    /// Whether we opened it.
+    pub initiated: bool,
+    /// How far it is.
+    pub phase: Phase,
+    /// What its handshake said; channel identifier none while opening.
+    pub remote: Remote,
+    /// What it said about itself.
+    pub hello: Option<Hello>,
+    /// When it opened.
+    pub opened_at: Instant,
+    /// When a datagram last came from it.
+    pub last_heard: Instant,
+    /// When a datagram last went to it.
+    pub last_sent: Instant,
+    /// Datagrams sent since one came.
+    pub unanswered: u32,
+    /// Round-trip times.
+    pub rtt: Rtt,
+    /// Congestion control towards it.
+    pub ledbat: Ledbat,
+    /// Its strikes.
+    pub strikes: Strikes,
+    /// What it announced.
+    pub available: ChunkSet,
+    /// The newest chunk it announced.
+    pub newest_announced: Option<ChunkIndex>,
+    /// Its last STATUS.
+    pub status: Option<RemoteStatus>,
+    /// Our subscription there.
+    pub subscription: Option<Subscription>,
+    /// Its subscription here.
+    pub subscriber: Option<Subscriber>,
+    /// Whether it does not answer requests.
+    pub chokes_us: bool,
+    /// Chunks of it that wait for their hashes.
+    pub pending: Pending,
+    /// Uncle hashes of it that no chunk has proven yet.
+    pub provisional: Provisional,
+    /// A munro hash announced by INTEGRITY, for the SIGNED_INTEGRITY right behind it.
+    pub munro_hash: Option<(ChunkRange, Digest)>,
+    /// Pushed and not acknowledged.
+    pub in_flight: InFlight,
+    /// Served on request.
+    pub served: Served,
+    /// Chunks it asked for and was not sent yet.
+    pub wanted: VecDeque<ChunkIndex>,
+    /// An acknowledgement that is due: the newest chunk's munro and the delay sample of its first datagram.
+    pub ack_due: Option<(MunroIndex, i64)>,
+    /// The nonce and time of a probe that was not answered.
+    pub probe: Option<Probe>,
+    /// The last STATUS number sent.
+    pub status_seq: u32,
+    /// What it reported about its reception.
+    pub feedback: Option<(u16, u16, u32)>,
+    /// For a plain peer: which hashes it was sent already, a bit for each node of the munro.
+    pub hashes_sent: BTreeMap<MunroIndex, u64>,
+    /// Counters.
+    pub counters: ChannelCounters,
+}
+
+/// A question whether the remote is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What the answer must repeat.
+    pub nonce: u32,
+    /// When the first one of this series went out.
+    pub since: Instant,
+    /// When this one went out.
+    pub sent: Instant,
+    /// How many went out.
+    pub tries: u32,
+}
+
+impl Channel {
+    /// A channel of which nothing but the addresses is known.
+    pub fn new(local: ChannelId, port: Port, addr: SocketAddr, swarm: usize, now: Instant, remote: Remote) -> Self {
+        Self {
+            local,
+            addr,
+            port,
+            swarm,
+            initiated: false,
+            phase: Phase::Open,
+            remote,
+            hello: None,
+            opened_at: now,
+            last_heard: now,
+            last_sent: now,
+            unanswered: 0,
+            rtt: Rtt::default(),
+            ledbat: Ledbat::default(),
+            strikes: Strikes::default(),
+            available: ChunkSet::default(),
+            newest_announced: None,
+            status: None,
+            subscription: None,
+            subscriber: None,
+            chokes_us: false,
+            pending: Pending::default(),
+            provisional: Provisional::default(),
+            munro_hash: None,
+            in_flight: InFlight::default(),
+            served: Served::default(),
+            wanted: VecDeque::new(),
+            ack_due: None,
+            probe: None,
+            status_seq: 0,
+            feedback: None,
+            hashes_sent: BTreeMap::new(),
+            counters: ChannelCounters::default(),
+        }
+    }
+
+    /// Whether both sides have proven their address.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether the remote reads our extension messages.
+    pub const fn has_extensions(&self) -> bool {
+        self.remote.has_extensions()
+    }
+
+    /// Whether the remote pushes to us, or was asked to.
+    pub const fn is_parent(&self) -> bool {
+        self.subscription.is_some()
+    }
+
+    /// Whether we push to the remote.
+    pub const fn is_child(&self) -> bool {
+        self.subscriber.is_some()
+    }
+
+    /// The remote's name, when it gave one.
+    pub fn peer_id(&self) -> Option<PeerId> {
+        self.hello.as_ref().map(|hello| hello.peer_id)
+    }
+
+    /// Whether the remote has all of a range: announced, and not yet discarded by it (RFC 7574 §6.2).
+    pub fn has(&self, chunk: ChunkIndex) -> bool {
+        let Some(newest) = self.newest_announced else { return false };
+        let floor = newest.minus(self.remote.discard_window.saturating_sub(1));
+        chunk >= floor && self.available.contains(chunk)
+    }
+
+    /// Notes a HAVE; false when the remote announces more pieces than can be kept (S-23).
+    pub fn note_have(&mut self, range: ChunkRange) -> bool {
+        self.newest_announced = self.newest_announced.max(Some(range.last()));
+        if let Some(newest) = self.newest_announced {
+            let floor = newest.minus(self.remote.discard_window.saturating_sub(1));
+            if self.available.range_count() > 128 {
+                self.available.discard_below(floor);
+            }
+        }
+        self.available.insert(range)
+    }
+
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_served_three_times_and_no_more() {
+        let mut served = Served::default();
+        let chunk = ChunkIndex::new(9);
+        assert_eq!([1, 2, 3, 4].map(|_| served.allow(chunk)), [true, true, true, false]);
+        for number in 100..100 + SERVED_CHUNKS_MAX as u64 + 10 {
+            served.allow(ChunkIndex::new(number));
+        }
+        assert!(served.times.len() <= SERVED_CHUNKS_MAX);
+    }
+
+    #[test]
+    fn an_acknowledgement_takes_out_the_munros_it_touches() {
+        let mut flight = InFlight::default();
+        for number in 0..4u64 {
+            flight.on_sent(Instant::from_micros(number), MunroIndex::new(number), 100);
+        }
+        let range = ChunkRange::new(ChunkIndex::new(32), ChunkIndex::new(95)).unwrap();
+        assert_eq!(flight.on_ack(range), (200, Some(Instant::from_micros(2))));
+        assert_eq!(flight.expire(Instant::from_micros(3)), 100);
+        assert_eq!(flight.expire(Instant::from_micros(9)), 100);
+    }
+}

@@ -1,0 +1,286 @@
+//! In-order release to the player: what is due when, what is skipped, when the player runs dry.
+//!
+//! A munro is due at its signed time, plus the smallest (arrival − signed time) of the last 30 s, plus the wanted
+//! latency. Clocks need not agree: only differences of the signed time count.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{MunroIndex, Slot, Window, position};
+use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::time::{Instant, NtpTime, micros};
+
+/// One bucket a second, thirty of them.
+const OFFSET_BUCKETS: usize = 30;
+const BUCKET_US: u64 = 1_000_000;
+/// A player that gets nothing for this long beyond the usual spacing has run dry.
+const STALL_LEAST: Duration = Duration::from_millis(100);
+
+/// What to release, and how to treat holes.
+#[derive(Clone, Copy, Debug)]
+pub struct PlayoutConfig {
+    /// How long after the earliest possible moment a chunk is due.
+    pub latency: Duration,
+    /// Whether a chunk that is missing when due is skipped; otherwise everything waits for it.
+    pub skip: bool,
+}
+
+/// One step of the player's stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The next bytes.
+    Media {
+        /// Which chunk.
+        chunk: ChunkIndex,
+        /// Its bytes, never empty.
+        payload: Bytes,
+        /// Whether a player can start here.
+        entry: bool,
+    },
+    /// Chunks that existed and did not come in time.
+    Lost {
+        /// The chunks passed over, empty ones included where their munro never came.
+        range: ChunkRange,
+        /// How many of them are known or reckoned to have had bytes.
+        chunk_count: u64,
+    },
+    /// Numbers that the source never used.
+    Jump(ChunkRange),
+    /// The player has run dry.
+    Stalled,
+    /// Media again, after this long without.
+    Resumed(Duration),
+    /// The source closed the stream here.
+    Ended,
+}
+
+/// The player's clock and place in the stream.
+#[derive(Debug)]
+pub struct Playout {
+    config: PlayoutConfig,
+    next: Option<ChunkIndex>,
+    base: Option<NtpTime>,
+    offsets_us: [i64; OFFSET_BUCKETS],
+    bucket: u64,
+    last_due: Option<Instant>,
+    interval: Duration,
+    last_filled: u32,
+    stalled_since: Option<Instant>,
+    ended: bool,
+}
+
+impl Playout {
+    /// A player that has not started.
+    pub const fn new(config: PlayoutConfig) -> Self {
+        Self {
+            config,
+            next: None,
+            base: None,
+            offsets_us: [i64::MAX; OFFSET_BUCKETS],
+            bucket: 0,
+            last_due: None,
+            interval: Duration::ZERO,
+            last_filled: 1,
+            stalled_since: None,
+            ended: false,
+        }
+    }
+
+    /// The next chunk to release, once started.
+    pub const fn next(&self) -> Option<ChunkIndex> {
+        self.next
+    }
+
+    /// The wanted latency.
+    pub const fn latency(&self) -> Duration {
+        self.config.latency
+    }
+
+    /// Starts at a chunk; later calls change nothing.
+    pub const fn start_at(&mut self, chunk: ChunkIndex) {
+        if self.next.is_none() {
+            self.next = Some(chunk);
+        }
+    }
+
+    /// Takes note of a munro that arrived, for the clock.
+    pub fn observe(&mut self, now: Instant, slot: &Slot) {
+        let base = *self.base.get_or_insert(slot.signed_at());
+        let offset_us = now.as_micros() as i64 - slot.signed_at().micros_since(base);
+        let bucket = now.as_micros() / BUCKET_US;
+        let passed = bucket.saturating_sub(self.bucket).min(OFFSET_BUCKETS as u64);
+        for step in 0..passed {
+            self.offsets_us[((bucket - step) % OFFSET_BUCKETS as u64) as usize] = i64::MAX;
+        }
+        self.bucket = self.bucket.max(bucket);
+        let room = &mut self.offsets_us[(bucket % OFFSET_BUCKETS as u64) as usize];
+        *room = offset_us.min(*room);
+    }
+
+    /// When a munro is due.
+    pub fn due(&self, slot: &Slot) -> Instant {
+        let (Some(base), Some(offset_us)) = (self.base, self.offsets_us.iter().copied().min()) else {
+            return Instant::ZERO;
+        };
+        if offset_us == i64::MAX {
+            // Nothing arrived for 30 s: whatever is there is long due.
+            return Instant::ZERO;
+        }
+        let due_us = slot
+            .signed_at()
+            .micros_since(base)
+            .saturating_add(offset_us)
+            .saturating_add(micros(self.config.latency) as i64);
+        Instant::from_micros(due_us.max(0).unsigned_abs())
+    }
+
+    /// When a chunk of a munro not yet here would be due: no later than the first munro behind it.
+    pub fn due_of_missing(&self, window: &Window, index: MunroIndex) -> Option<Instant> {
+        window.slots_from(index).next().map(|slot| self.due(slot))
+    }
+
+    /// The next step, when there is one now. `announced` tells whether any neighbour ever had one of the chunks.
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        window: &Window,
+        announced: impl Fn(ChunkRange) -> bool,
+    ) -> Option<Release> {
+        if self.ended {
+            return None;
+        }
+        loop {
+            let next = self.next?;
+            let index = MunroIndex::of(next);
+            let Some(slot) = window.slots_from(index).next() else {
+                return self.run_dry(now);
+            };
+            let due = self.due(slot);
+            if now < due {
+                return None;
+            }
+            if slot.index() != index {
+                return self.pass_gap(now, next, slot, window, announced);
+            }
+            if slot.is_end_mark() {
+                self.ended = true;
+                return Some(Release::Ended);
+            }
+            let ahead = slot.payload_mask() >> position(next);
+            if let Some(since) = self.stalled_since
+                && ahead != 0
+            {
+                self.stalled_since = None;
+                return Some(Release::Resumed(now - since));
+            }
+            self.note_due(due, slot);
+            let place = position(next);
+            match slot.payload(place) {
+                Some(payload) => {
+                    self.next = Some(next.plus(1));
+                    if !payload.is_empty() {
+                        let (payload, entry) = (payload.clone(), slot.is_entry(place));
+                        return Some(Release::Media { chunk: next, payload, entry });
+                    }
+                }
+                None if self.config.skip => {
+                    self.next = Some(next.plus(1));
+                    return Some(Release::Lost { range: ChunkRange::single(next), chunk_count: 1 });
+                }
+                None => return self.run_dry(now),
+            }
+        }
+    }
+
+    /// When to ask again if nothing arrives before.
+    pub fn deadline(&self, now: Instant, window: &Window) -> Option<Instant> {
+        if self.ended {
+            return None;
+        }
+        let index = MunroIndex::of(self.next?);
+        let due = window.slots_from(index).next().map(|slot| self.due(slot));
+        match due {
+            Some(due) if due > now => Some(due),
+            _ => self.dry_at().filter(|_| self.stalled_since.is_none()).map(|at| at.max(now)),
+        }
+    }
+
+    /// How much media is waiting for its time.
+    pub fn buffered(&self, window: &Window) -> Duration {
+        let Some(next) = self.next else { return Duration::ZERO };
+        let mut ahead = window.slots_from(MunroIndex::of(next));
+        match (ahead.next(), window.newest()) {
+            (Some(first), Some(newest)) => {
+                Duration::from_micros(newest.signed_at().micros_since(first.signed_at()).max(0).unsigned_abs())
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether the player has run dry.
+    pub const fn is_stalled(&self) -> bool {
+        self.stalled_since.is_some()
+    }
+
+    /// Whether the end mark was reached.
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// After the end mark: goes on with whatever comes next (`--on-end wait`).
+    pub const fn go_on(&mut self) {
+        if self.ended {
+            self.ended = false;
+            if let Some(next) = self.next {
+                self.next = Some(MunroIndex::of(next).plus(1).first_chunk());
+            }
+        }
+    }
+
+    fn note_due(&mut self, due: Instant, slot: &Slot) {
+        if let Some(last) = self.last_due
+            && due > last
+        {
+            self.interval = (due - last).min(Duration::from_secs(2));
+        }
+        self.last_due = Some(due);
+        self.last_filled = slot.filled_mask().count_ones().max(1);
+    }
+
+    /// Nothing is due: has the player waited longer than the usual spacing?
+    fn run_dry(&mut self, now: Instant) -> Option<Release> {
+        if self.stalled_since.is_none() && self.dry_at().is_some_and(|at| now >= at) {
+            self.stalled_since = Some(now);
+            return Some(Release::Stalled);
+        }
+        None
+    }
+
+    fn dry_at(&self) -> Option<Instant> {
+        self.last_due.map(|due| due + STALL_LEAST.max(self.interval * 4))
+    }
+
+    /// The munro of `next` is not here and a later one is due.
+    fn pass_gap(
+        &mut self,
+        now: Instant,
+        next: ChunkIndex,
+        behind: &Slot,
+        window: &Window,
+        announced: impl Fn(ChunkRange) -> bool,
+    ) -> Option<Release> {
+        let gap = ChunkRange::new(next, behind.index().first_chunk().minus(1))?;
+        let existed = announced(gap);
+        let gone = MunroIndex::of(next) < window.floor();
+        if existed && !self.config.skip && !gone {
+            return self.run_dry(now);
+        }
+        self.next = Some(behind.index().first_chunk());
+        if !existed {
+            return Some(Release::Jump(gap));
+        }
+        let munros = behind.index().get() - MunroIndex::of(next).get();
+        Some(Release::Lost { range: gap, chunk_count: munros.saturating_mul(u64::from(self.last_filled)) })
+    }
+}

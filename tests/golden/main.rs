@@ -1,0 +1,4 @@
+//! Bytes and texts that must not change: hex vectors of every message, records, help.
+
+mod vectors;
+mod wire;
