@@ -15,6 +15,7 @@
 //! | [`oracle`] | one player's output against them |
 //! | [`check`] | the invariants and their limits |
 //! | [`report`] | the last events, the state of each node, the line that replays it |
+//! | [`honest`] | nodes of ours as machines |
 //! | [`liar`] | those who mean no good, in raw datagrams |
 //! | [`pair`] | two machines, and a caller who owns the wire between them |
 //!
@@ -23,6 +24,7 @@
 
 pub mod check;
 pub mod fault;
+pub mod honest;
 pub mod liar;
 pub mod link;
 pub mod oracle;
@@ -45,17 +47,9 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use bytes::Bytes;
 
 use crate::chunk::ChunkIndex;
+pub use crate::node::Port;
 use crate::rng::{Rng, Seed};
 use crate::time::{Epoch, Instant};
-
-/// Which of a process's two sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Port {
-    /// The one others know and speak to first.
-    Listen,
-    /// The one it speaks first from.
-    Dial,
-}
 
 /// The number of a node in its world; the source is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,6 @@
 //! Swarms in virtual time. `SEED=n` replays one world, `SEEDS=n` tries so many.
 
+mod nodes;
 mod toy;
 mod toys;
 

@@ -282,8 +282,9 @@ impl<'c> World<'c> {
                 .collect()
         };
         line += &format!(
-            ", start {}{}, clock {now}, told of {:?}, parents {:?}, children {:?}, depth {}",
+            ", life {} since {}{}, told of {:?}, parents {:?}, children {:?}, depth {}",
             node.incarnation,
+            node.started,
             if node.paused { ", paused" } else { "" },
             spec.parents,
             names(&facts.parents),
