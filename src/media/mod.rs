@@ -4,10 +4,12 @@
 
 mod cutter;
 mod pace;
+mod rtp;
 #[cfg(test)]
 pub(crate) mod testing;
 mod ts;
 
 pub use cutter::Cutter;
 pub use pace::{Anchor, AnchorLimits, Pacer, Slot, Timeline};
+pub use rtp::{RTP_MPEG_TS, RtpCounts, RtpOrder};
 pub use ts::{Marks, PACKET_BYTES, Pcr, Scanner, is_transport_stream};

@@ -115,7 +115,11 @@ impl Train {
     }
 
     fn runs_of(&self, target: &Target) -> &[Run] {
-        if target.with_hashes || self.hashes_at.is_none() { &self.runs_all } else { &self.runs_without_hashes }
+        if target.with_hashes || self.hashes_at.is_none() {
+            &self.runs_all
+        } else {
+            &self.runs_without_hashes
+        }
     }
 }
 
@@ -127,20 +131,30 @@ fn runs(cuts: &[usize], end: usize) -> Vec<Run> {
         let size = stop - start;
         if let Some(run) = runs.last_mut() {
             let whole = (run.end - run.start).is_multiple_of(run.segment);
-            let room = stop - run.start <= SEND_BYTES_MAX && (run.end - run.start) / run.segment < SEGMENTS_MAX;
+            let room = stop - run.start <= SEND_BYTES_MAX
+                && (run.end - run.start) / run.segment < SEGMENTS_MAX;
             if whole && room && size <= run.segment {
                 run.end = stop;
                 continue;
             }
         }
-        runs.push(Run { start, end: stop, segment: size });
+        runs.push(Run {
+            start,
+            end: stop,
+            segment: size,
+        });
     }
     runs
 }
 
 #[derive(Debug)]
 enum Item {
-    Datagram { port: Port, to: SocketAddr, start: usize, end: usize },
+    Datagram {
+        port: Port,
+        to: SocketAddr,
+        start: usize,
+        end: usize,
+    },
     Train(Train),
 }
 
@@ -174,10 +188,16 @@ impl Outbox {
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
         let start = self.arena.len();
-        self.arena.extend_from_slice(&channel.to_bits().to_be_bytes());
+        self.arena
+            .extend_from_slice(&channel.to_bits().to_be_bytes());
         fill(&mut self.arena);
         let end = self.arena.len();
-        self.items.push_back(Item::Datagram { port, to, start, end });
+        self.items.push_back(Item::Datagram {
+            port,
+            to,
+            start,
+            end,
+        });
         end - start
     }
 
@@ -206,7 +226,9 @@ impl Outbox {
     /// The next send. The bytes are the outbox's and stay until the next call.
     pub fn poll(&mut self) -> Option<Transmit<'_>> {
         loop {
-            let Some(train) = &mut self.current else { break };
+            let Some(train) = &mut self.current else {
+                break;
+            };
             let (at, run_at) = train.next;
             let Some(target) = train.targets.get(at).copied() else {
                 if let Some(done) = self.current.take() {
@@ -229,12 +251,27 @@ impl Outbox {
             train.next = (at, run_at + 1);
             let contents = self.current.as_ref()?.bytes.get(run.start..run.end)?;
             let segment_size = Some(run.segment).filter(|segment| *segment < contents.len());
-            return Some(Transmit { port: target.port, to: target.to, contents, segment_size });
+            return Some(Transmit {
+                port: target.port,
+                to: target.to,
+                contents,
+                segment_size,
+            });
         }
         match self.items.pop_front()? {
-            Item::Datagram { port, to, start, end } => {
+            Item::Datagram {
+                port,
+                to,
+                start,
+                end,
+            } => {
                 let contents = self.arena.get(start..end)?;
-                Some(Transmit { port, to, contents, segment_size: None })
+                Some(Transmit {
+                    port,
+                    to,
+                    contents,
+                    segment_size: None,
+                })
             }
             Item::Train(train) => {
                 self.current = Some(train);
@@ -259,7 +296,12 @@ mod tests {
     const TO: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
     fn target(id: u32, with_hashes: bool) -> Target {
-        Target { remote: ChannelId::from_bits(id), port: Port::Listen, to: TO, with_hashes }
+        Target {
+            remote: ChannelId::from_bits(id),
+            port: Port::Listen,
+            to: TO,
+            with_hashes,
+        }
     }
 
     fn sends(outbox: &mut Outbox) -> Vec<(Vec<u8>, Option<usize>)> {
@@ -280,7 +322,10 @@ mod tests {
         train.begin_hashes().extend_from_slice(b"h");
         train.add_target(target(1, true));
         train.add_target(target(2, false));
-        assert_eq!((train.size_for(true), train.size_for(false)), ((3, 21), (2, 16)));
+        assert_eq!(
+            (train.size_for(true), train.size_for(false)),
+            ((3, 21), (2, 16))
+        );
         outbox.push_train(train);
         assert_eq!(
             sends(&mut outbox),
@@ -297,14 +342,29 @@ mod tests {
         assert_eq!(
             runs(&[0, 10, 20, 25, 35], 40),
             [
-                Run { start: 0, end: 25, segment: 10 },
-                Run { start: 25, end: 40, segment: 10 },
+                Run {
+                    start: 0,
+                    end: 25,
+                    segment: 10
+                },
+                Run {
+                    start: 25,
+                    end: 40,
+                    segment: 10
+                },
             ]
         );
         let many: Vec<usize> = (0..100).map(|at| at * 1345).collect();
         let sends = runs(&many, 134_500);
-        assert!(sends.iter().all(|run| run.end - run.start <= SEND_BYTES_MAX));
-        assert_eq!(sends.iter().map(|run| run.end - run.start).sum::<usize>(), 134_500);
+        assert!(
+            sends
+                .iter()
+                .all(|run| run.end - run.start <= SEND_BYTES_MAX)
+        );
+        assert_eq!(
+            sends.iter().map(|run| run.end - run.start).sum::<usize>(),
+            134_500
+        );
     }
 
     #[test]
@@ -316,7 +376,10 @@ mod tests {
         train.add_target(target(8, true));
         outbox.push_train(train);
         outbox.datagram(Port::Dial, TO, ChannelId::from_bits(9), |out| out.push(3));
-        let ends: Vec<u8> = sends(&mut outbox).iter().map(|(bytes, _)| bytes[4]).collect();
+        let ends: Vec<u8> = sends(&mut outbox)
+            .iter()
+            .map(|(bytes, _)| bytes[4])
+            .collect();
         assert_eq!(ends, [1, 2, 3]);
     }
 }

@@ -62,7 +62,13 @@ impl Source {
     }
 
     /// Takes media in; full munros come out at once.
-    pub(super) fn push(&mut self, now: Instant, ntp: NtpTime, media: Bytes, signed: &mut Vec<Signed>) {
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        ntp: NtpTime,
+        media: Bytes,
+        signed: &mut Vec<Signed>,
+    ) {
         if media.is_empty() {
             return;
         }
@@ -131,13 +137,21 @@ impl Source {
 
     fn close(&mut self, ntp: NtpTime, signed: &mut Vec<Signed>) {
         let function = self.authority.function();
-        let leaves: Vec<_> = self.chunks.iter().map(|chunk| digest(function, chunk)).collect();
+        let leaves: Vec<_> = self
+            .chunks
+            .iter()
+            .map(|chunk| digest(function, chunk))
+            .collect();
         let chunks = std::mem::replace(&mut self.chunks, Vec::with_capacity(MUNRO_WIDTH as usize));
         let (munro, tree) = MunroTree::from_leaves(function, self.next.chunks(), &leaves)
             .and_then(|tree| tree.sign(&self.key, &self.authority, ntp).ok())
             .expect("at most one munro of chunks was cut, in our own addressing");
         self.next = self.next.plus(1);
         self.open_since = self.partial_since;
-        signed.push(Signed { munro, tree, chunks });
+        signed.push(Signed {
+            munro,
+            tree,
+            chunks,
+        });
     }
 }

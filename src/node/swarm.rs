@@ -1,5 +1,6 @@
 //! One channel's stream in a node: the window, the player, the source, the holes, and how it all went.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,24 +8,26 @@ use bytes::Bytes;
 use super::config::{StartFrom, SwarmConfig};
 use super::source::Source;
 use crate::chunk::ChunkIndex;
-use crate::ids::PeerId;
 use crate::integrity::key::{KeyError, VerifyingKey};
 use crate::integrity::live::{Authority, MUNRO_WIDTH};
 use crate::media::Scanner;
 use crate::overlay::parents::Candidates;
 use crate::peer::handshake::SwarmTerms;
-use crate::qos::JitterMeter;
+use crate::qos::Jitter;
 use crate::schedule::repair::Repair;
+use crate::stats::Counters;
 use crate::store::playout::Playout;
 use crate::store::{MunroIndex, Window};
 use crate::time::{Instant, micros};
-use crate::wire::Format;
 use crate::wire::option::{Addressing, ChunkSize, HashFunction, Protection};
+use crate::wire::{Format, QosFeedback};
 
 /// Munros a second that the announced discard window is reckoned with: one each default sign delay.
 const MUNROS_PER_SECOND: u64 = 50;
 /// A start point is looked for in this many chunks before the random access flag: tables precede a key frame closely.
 const TABLES_BEFORE_ENTRY: u64 = 64;
+const RATE_SPAN: Duration = Duration::from_secs(1);
+const LOSS_SPAN: Duration = Duration::from_secs(10);
 
 /// What arrived or was made since the last flush.
 #[derive(Clone, Copy, Debug)]
@@ -34,49 +37,6 @@ pub(super) struct Fresh {
     pub mask: u32,
     /// Whether the munro itself is new.
     pub is_new: bool,
-}
-
-/// Totals of one stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SwarmCounters {
-    /// Chunks proven and stored.
-    pub chunks_received: u64,
-    /// Payload bytes proven and stored.
-    pub payload_bytes_received: u64,
-    /// Chunks pushed or served.
-    pub chunks_sent: u64,
-    /// Chunks found missing when their munro was proven.
-    pub chunks_missing: u64,
-    /// Chunks that were repaired after they were asked for.
-    pub chunks_repaired: u64,
-    /// Chunks passed over because they were not there when due.
-    pub chunks_skipped: u64,
-    /// Chunks released to the player.
-    pub chunks_played: u64,
-    /// Chunks that were here already.
-    pub duplicate_chunks: u64,
-    /// Chunks that came behind the window or the player.
-    pub late_chunks: u64,
-    /// Chunks nobody asked for.
-    pub unrequested_chunks: u64,
-    /// Chunks or munros that failed hash or signature.
-    pub failed_proofs: u64,
-    /// Munros whose signature was verified.
-    pub munros_verified: u64,
-    /// Munros signed.
-    pub munros_signed: u64,
-    /// Requests for chunks or munros sent.
-    pub requests_sent: u64,
-    /// Chunks sent again on request.
-    pub chunks_retransmitted: u64,
-    /// Times the player ran dry.
-    pub stalls: u64,
-    /// How long it was dry.
-    pub stalled_us: u64,
-    /// Times the parent changed.
-    pub parent_changes: u64,
-    /// Munros that the source signed twice.
-    pub equivocations: u64,
 }
 
 /// One channel's stream.
@@ -107,23 +67,41 @@ pub(super) struct Swarm {
     pub newest: Option<MunroIndex>,
     pub description: Option<Bytes>,
     pub asked_description: bool,
-    pub jitter: JitterMeter,
+    pub jitter: Jitter,
     /// When media last came from the parent, and the usual spacing of that.
     pub last_train: Option<Instant>,
     pub train_spacing: Duration,
     pub first_media_at: Option<Instant>,
-    pub counters: SwarmCounters,
-    pub had_parent: bool,
+    pub counters: Counters,
+    /// The last parent told to the shell.
+    pub known_parent: Option<SocketAddr>,
+    /// When a silent parent was last asked whether it lives.
+    pub last_liveness: Option<Instant>,
     pub has_ended: bool,
+    pub stalled_since: Option<Instant>,
+    /// The rate of the stream, in bits a second.
+    pub rate_bps: u64,
+    rate_mark: (Instant, u64),
+    /// Chunks and holes at the last ten seconds' turn.
+    loss_mark: (Instant, u64, u64),
+    loss_permille: u16,
     /// When to look after the parent again.
     pub parent_check: Instant,
 }
 
 impl Swarm {
-    pub(super) fn new(now: Instant, config: SwarmConfig, extensions: bool) -> Result<Self, KeyError> {
+    pub(super) fn new(
+        now: Instant,
+        config: SwarmConfig,
+        extensions: bool,
+    ) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_swarm_id(&config.swarm_id)?;
-        let discard_window = (micros(config.window) / 1_000_000 + 1) * MUNROS_PER_SECOND * MUNRO_WIDTH;
-        let format = Format { signature_bytes: key.signature_bytes(), ..Format::LIVE };
+        let discard_window =
+            (micros(config.window) / 1_000_000 + 1) * MUNROS_PER_SECOND * MUNRO_WIDTH;
+        let format = Format {
+            signature_bytes: key.signature_bytes(),
+            ..Format::LIVE
+        };
         let terms = SwarmTerms {
             swarm_id: config.swarm_id,
             protection: Protection::UnifiedMerkleTree,
@@ -136,7 +114,9 @@ impl Swarm {
             format,
         };
         let authority = Authority::new(key, terms.addressing, terms.hash).with_width(MUNRO_WIDTH);
-        let source = config.source.map(|source| Source::new(source, authority.clone()));
+        let source = config
+            .source
+            .map(|source| Source::new(source, authority.clone()));
         let tune_in = source.as_ref().map(Source::next_munro);
         Ok(Self {
             terms,
@@ -158,13 +138,19 @@ impl Swarm {
             newest: None,
             description: config.description,
             asked_description: false,
-            jitter: JitterMeter::default(),
+            jitter: Jitter::default(),
             last_train: None,
             train_spacing: Duration::from_millis(20),
             first_media_at: None,
-            counters: SwarmCounters::default(),
-            had_parent: false,
+            counters: Counters::default(),
+            known_parent: None,
+            last_liveness: None,
             has_ended: false,
+            stalled_since: None,
+            rate_bps: 0,
+            rate_mark: (now, 0),
+            loss_mark: (now, 0, 0),
+            loss_permille: 0,
             parent_check: now,
         })
     }
@@ -181,20 +167,33 @@ impl Swarm {
                 fresh.mask |= mask;
                 fresh.is_new |= is_new;
             }
-            None => self.fresh.push(Fresh { index, mask, is_new }),
+            None => self.fresh.push(Fresh {
+                index,
+                mask,
+                is_new,
+            }),
         }
     }
 
     /// Looks for places where a player can start among the new chunks of a munro.
     pub(super) fn mark_entries(&mut self, fresh: Fresh) {
-        let Self { window, scanner, last_tables, .. } = self;
-        let Some(slot) = window.slot(fresh.index) else { return };
+        let Self {
+            window,
+            scanner,
+            last_tables,
+            ..
+        } = self;
+        let Some(slot) = window.slot(fresh.index) else {
+            return;
+        };
         let mut entry = None;
         for place in 0..32 {
             if fresh.mask & (1 << place) == 0 {
                 continue;
             }
-            let Some(payload) = slot.payload(place) else { continue };
+            let Some(payload) = slot.payload(place) else {
+                continue;
+            };
             let chunk = fresh.index.chunk_at(place);
             let marks = scanner.scan(payload);
             if marks.has_pat {
@@ -202,7 +201,10 @@ impl Swarm {
             }
             if marks.random_access {
                 let tables = last_tables.filter(|tables| {
-                    chunk.get().checked_sub(tables.get()).is_some_and(|back| back < TABLES_BEFORE_ENTRY)
+                    chunk
+                        .get()
+                        .checked_sub(tables.get())
+                        .is_some_and(|back| back < TABLES_BEFORE_ENTRY)
                 });
                 entry = Some(tables.unwrap_or(chunk));
             }
@@ -210,6 +212,51 @@ impl Swarm {
         if let Some(chunk) = entry {
             window.mark_entry(chunk);
         }
+    }
+
+    /// Ten times a second: the rate over the last second, the loss over the last ten.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let counters = &self.counters;
+        let bytes = if self.is_source() {
+            counters.media_bytes
+        } else {
+            counters.recv_media_bytes
+        };
+        let span = now - self.rate_mark.0;
+        if span >= RATE_SPAN {
+            let rate = (bytes - self.rate_mark.1).saturating_mul(8_000_000) / micros(span).max(1);
+            // A quarter of the news: one burst is no rate.
+            self.rate_bps = if self.rate_bps == 0 {
+                rate
+            } else {
+                (self.rate_bps * 3 + rate) / 4
+            };
+            self.rate_mark = (now, bytes);
+        }
+        if now - self.loss_mark.0 >= LOSS_SPAN {
+            let (_, verified, lost) = self.loss_mark;
+            let (came, missing) = (
+                counters.verified_packets - verified,
+                counters.lost_packets - lost,
+            );
+            self.loss_permille = crate::qos::loss::permille(came, missing);
+            self.loss_mark = (now, counters.verified_packets, counters.lost_packets);
+        }
+    }
+
+    /// Chunks noticed missing, in thousandths, over the last ten seconds.
+    pub(super) const fn loss_permille(&self) -> u16 {
+        self.loss_permille
+    }
+
+    /// What the parent should know, when there is something.
+    pub(super) fn feedback(&self) -> Option<QosFeedback> {
+        (self.loss_permille > 0).then(|| QosFeedback {
+            substream: 0,
+            late_permille: 0,
+            lost_permille: self.loss_permille,
+            over_ms: LOSS_SPAN.as_millis() as u32,
+        })
     }
 
     /// The newest chunk without a gap before it.
@@ -220,11 +267,4 @@ impl Swarm {
             None => self.window.complete().last(),
         }
     }
-}
-
-/// A path from the source, as STATUS carries it.
-pub(super) fn path_through(parent: &[PeerId], me: PeerId) -> Vec<PeerId> {
-    let mut path = parent.to_vec();
-    path.push(me);
-    path
 }

@@ -51,14 +51,21 @@ impl Candidates {
             return false;
         }
         let never = Instant::ZERO;
-        self.list.push(Candidate { addr, is_fixed, failures: 0, not_before: never, refused_until: never });
+        self.list.push(Candidate {
+            addr,
+            is_fixed,
+            failures: 0,
+            not_before: never,
+            refused_until: never,
+        });
         true
     }
 
     /// Takes over what a tracker said: its order, behind those that the user named. Others are dropped.
     pub fn replace_found(&mut self, addrs: &[SocketAddr]) {
         let old = std::mem::take(&mut self.list);
-        let (fixed, found): (Vec<_>, Vec<_>) = old.into_iter().partition(|candidate| candidate.is_fixed);
+        let (fixed, found): (Vec<_>, Vec<_>) =
+            old.into_iter().partition(|candidate| candidate.is_fixed);
         self.list = fixed;
         for &addr in addrs {
             // What was learnt about it stays true.
@@ -88,7 +95,10 @@ impl Candidates {
 
     /// Place in the order of preference.
     pub fn rank(&self, addr: SocketAddr) -> usize {
-        self.list.iter().position(|known| known.addr == addr).unwrap_or(usize::MAX)
+        self.list
+            .iter()
+            .position(|known| known.addr == addr)
+            .unwrap_or(usize::MAX)
     }
 
     /// One of them.
@@ -107,7 +117,9 @@ impl Candidates {
     /// not come back in step.
     pub fn on_failed(&mut self, now: Instant, addr: SocketAddr, rng: &mut Rng) {
         if let Some(candidate) = self.find(addr) {
-            let step = BACK_OFF_FIRST.saturating_mul(1 << candidate.failures.min(6)).min(BACK_OFF_MAX);
+            let step = BACK_OFF_FIRST
+                .saturating_mul(1 << candidate.failures.min(6))
+                .min(BACK_OFF_MAX);
             let spread = 0.8 + 0.4 * rng.unit();
             candidate.failures += 1;
             candidate.not_before = now + step.mul_f64(spread);
@@ -117,7 +129,8 @@ impl Candidates {
     /// It said no.
     pub fn on_refused(&mut self, now: Instant, addr: SocketAddr, retry: Duration) {
         if let Some(candidate) = self.find(addr) {
-            candidate.refused_until = now + retry.clamp(Duration::from_secs(1), Duration::from_secs(60));
+            candidate.refused_until =
+                now + retry.clamp(Duration::from_secs(1), Duration::from_secs(60));
         }
     }
 
@@ -145,7 +158,10 @@ mod tests {
     }
 
     fn order(candidates: &Candidates) -> Vec<u16> {
-        candidates.iter().map(|candidate| candidate.addr.port()).collect()
+        candidates
+            .iter()
+            .map(|candidate| candidate.addr.port())
+            .collect()
     }
 
     #[test]

@@ -138,13 +138,18 @@ impl Pending {
     pub fn add(&mut self, chunk: ChunkIndex, unproven: Unproven<Bytes>) {
         let (index, place) = (MunroIndex::of(chunk), position(chunk));
         while self.count >= PENDING_CHUNKS_MAX {
-            let Some(dropped) = self.munros.pop_front() else { break };
+            let Some(dropped) = self.munros.pop_front() else {
+                break;
+            };
             self.count -= dropped.chunks.len();
         }
         let at = match self.munros.iter().rposition(|munro| munro.index == index) {
             Some(at) => at,
             None => {
-                self.munros.push_back(PendingMunro { index, chunks: Vec::with_capacity(16) });
+                self.munros.push_back(PendingMunro {
+                    index,
+                    chunks: Vec::with_capacity(16),
+                });
                 self.munros.len() - 1
             }
         };
@@ -158,7 +163,12 @@ impl Pending {
 
     /// Takes out all chunks of a munro.
     pub fn take(&mut self, index: MunroIndex) -> Vec<(u32, Unproven<Bytes>)> {
-        match self.munros.iter().position(|munro| munro.index == index).and_then(|at| self.munros.remove(at)) {
+        match self
+            .munros
+            .iter()
+            .position(|munro| munro.index == index)
+            .and_then(|at| self.munros.remove(at))
+        {
             Some(munro) => {
                 self.count -= munro.chunks.len();
                 munro.chunks
@@ -167,9 +177,17 @@ impl Pending {
         }
     }
 
-    /// The munros with chunks waiting, in order of arrival.
-    pub fn munros(&self) -> impl Iterator<Item = MunroIndex> {
-        self.munros.iter().map(|munro| munro.index)
+    /// The munros with chunks waiting, and at which positions.
+    pub fn masks(&self) -> impl Iterator<Item = (MunroIndex, u32)> {
+        self.munros.iter().map(|munro| {
+            (
+                munro.index,
+                munro
+                    .chunks
+                    .iter()
+                    .fold(0, |mask, (place, _)| mask | 1 << (place % 32)),
+            )
+        })
     }
 }
 
@@ -193,7 +211,11 @@ impl InFlight {
         if self.sent.len() >= SENT_MUNROS_MAX {
             self.sent.pop_front();
         }
-        self.sent.push_back(Sent { index, bytes, at: now });
+        self.sent.push_back(Sent {
+            index,
+            bytes,
+            at: now,
+        });
     }
 
     /// Takes out what a range acknowledges: its bytes, and when the newest of it was sent.
@@ -324,6 +346,8 @@ pub struct Channel {
     pub wanted: VecDeque<ChunkIndex>,
     /// An acknowledgement that is due: the newest chunk's munro and the delay sample of its first datagram.
     pub ack_due: Option<(MunroIndex, i64)>,
+    /// The last delay sample, for what carries no time stamp.
+    pub last_delay_us: i64,
     /// The nonce and time of a probe that was not answered.
     pub probe: Option<Probe>,
     /// The last STATUS number sent.
@@ -351,7 +375,14 @@ pub struct Probe {
 
 impl Channel {
     /// A channel of which nothing but the addresses is known.
-    pub fn new(local: ChannelId, port: Port, addr: SocketAddr, swarm: usize, now: Instant, remote: Remote) -> Self {
+    pub fn new(
+        local: ChannelId,
+        port: Port,
+        addr: SocketAddr,
+        swarm: usize,
+        now: Instant,
+        remote: Remote,
+    ) -> Self {
         Self {
             local,
             addr,
@@ -381,6 +412,7 @@ impl Channel {
             served: Served::default(),
             wanted: VecDeque::new(),
             ack_due: None,
+            last_delay_us: 0,
             probe: None,
             status_seq: 0,
             feedback: None,
@@ -416,7 +448,9 @@ impl Channel {
 
     /// Whether the remote has all of a range: announced, and not yet discarded by it (RFC 7574 §6.2).
     pub fn has(&self, chunk: ChunkIndex) -> bool {
-        let Some(newest) = self.newest_announced else { return false };
+        let Some(newest) = self.newest_announced else {
+            return false;
+        };
         let floor = newest.minus(self.remote.discard_window.saturating_sub(1));
         chunk >= floor && self.available.contains(chunk)
     }
@@ -432,7 +466,6 @@ impl Channel {
         }
         self.available.insert(range)
     }
-
 }
 
 #[cfg(test)]
@@ -443,7 +476,10 @@ mod tests {
     fn a_chunk_is_served_three_times_and_no_more() {
         let mut served = Served::default();
         let chunk = ChunkIndex::new(9);
-        assert_eq!([1, 2, 3, 4].map(|_| served.allow(chunk)), [true, true, true, false]);
+        assert_eq!(
+            [1, 2, 3, 4].map(|_| served.allow(chunk)),
+            [true, true, true, false]
+        );
         for number in 100..100 + SERVED_CHUNKS_MAX as u64 + 10 {
             served.allow(ChunkIndex::new(number));
         }

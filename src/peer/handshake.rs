@@ -12,7 +12,8 @@ use crate::integrity::hash::digest;
 use crate::rng::{Rng, Seed};
 use crate::time::{Instant, micros};
 use crate::wire::option::{
-    Addressing, ChunkSize, Handshake, HashFunction, Protection, SignatureAlgorithm, SupportedMessages,
+    Addressing, ChunkSize, Handshake, HashFunction, Protection, SignatureAlgorithm,
+    SupportedMessages,
 };
 use crate::wire::{EXTENSION_TYPE, Format};
 
@@ -127,7 +128,12 @@ impl SwarmTerms {
     ///
     /// The first check that failed; the answer to any of them is silence.
     pub fn check(&self, handshake: &Handshake, opening: bool) -> Result<Remote, Refused> {
-        fn same<T: PartialEq>(code: u8, found: Option<T>, ours: &T, needed: bool) -> Result<(), Refused> {
+        fn same<T: PartialEq>(
+            code: u8,
+            found: Option<T>,
+            ours: &T,
+            needed: bool,
+        ) -> Result<(), Refused> {
             match found {
                 Some(found) if found == *ours => Ok(()),
                 Some(_) => Err(Refused::Differs(code)),
@@ -148,9 +154,17 @@ impl SwarmTerms {
             None if opening => return Err(Refused::Missing(2)),
             _ => {}
         }
-        let live = matches!(self.protection, Protection::SignAll | Protection::UnifiedMerkleTree);
+        let live = matches!(
+            self.protection,
+            Protection::SignAll | Protection::UnifiedMerkleTree
+        );
         same(3, handshake.protection, &self.protection, true)?;
-        same(4, handshake.hash, &self.hash, self.protection != Protection::SignAll)?;
+        same(
+            4,
+            handshake.hash,
+            &self.hash,
+            self.protection != Protection::SignAll,
+        )?;
         same(5, handshake.signature, &self.signature, live)?;
         same(6, handshake.addressing, &self.addressing, true)?;
         same(9, handshake.chunk_size, &self.chunk_size, true)?;
@@ -163,7 +177,9 @@ impl SwarmTerms {
             channel: handshake.source,
             discard_window,
             // No option 8 means every message of this version, and no extension.
-            supported: handshake.supported.unwrap_or_else(SupportedMessages::all_rfc),
+            supported: handshake
+                .supported
+                .unwrap_or_else(SupportedMessages::all_rfc),
         })
     }
 }
@@ -177,7 +193,9 @@ pub struct Cookies {
 impl Cookies {
     /// With a key of its own.
     pub fn new(rng: &mut Rng) -> Self {
-        Self { key: Seed::from_bytes(rng.bytes()) }
+        Self {
+            key: Seed::from_bytes(rng.bytes()),
+        }
     }
 
     /// The identifier for a stranger's channel; the first one of a few that `is_free`.
@@ -215,7 +233,14 @@ impl Cookies {
         hit && id != ChannelId::NONE
     }
 
-    fn compute(&self, slice: u64, from: SocketAddr, swarm: &SwarmId, remote: ChannelId, salt: u8) -> ChannelId {
+    fn compute(
+        &self,
+        slice: u64,
+        from: SocketAddr,
+        swarm: &SwarmId,
+        remote: ChannelId,
+        salt: u8,
+    ) -> ChannelId {
         let mut input = Vec::with_capacity(96 + swarm.as_bytes().len());
         input.extend_from_slice(self.key.as_bytes());
         input.extend_from_slice(&slice.to_be_bytes());
@@ -229,7 +254,11 @@ impl Cookies {
         input.extend_from_slice(swarm.as_bytes());
         // Truncated to 4 of 32 bytes, a plain keyed SHA-256 gives nothing away to extend.
         let hash = digest(HashFunction::Sha256, &input);
-        let head = hash.as_bytes().first_chunk::<4>().copied().unwrap_or_default();
+        let head = hash
+            .as_bytes()
+            .first_chunk::<4>()
+            .copied()
+            .unwrap_or_default();
         ChannelId::from_bits(u32::from_be_bytes(head))
     }
 }
@@ -273,7 +302,9 @@ impl HalfOpenTable {
 
     /// The entry of a repeated opening.
     pub fn find(&self, from: SocketAddr, remote: ChannelId, swarm: usize) -> Option<&HalfOpen> {
-        self.entries.iter().find(|entry| entry.from == from && entry.remote.channel == remote && entry.swarm == swarm)
+        self.entries.iter().find(|entry| {
+            entry.from == from && entry.remote.channel == remote && entry.swarm == swarm
+        })
     }
 
     /// Adds one; a full table drops a random one first.
@@ -287,13 +318,22 @@ impl HalfOpenTable {
     }
 
     /// Takes the entry that a datagram on `local` completes.
-    pub fn complete(&mut self, now: Instant, from: SocketAddr, local: ChannelId) -> Option<HalfOpen> {
+    pub fn complete(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        local: ChannelId,
+    ) -> Option<HalfOpen> {
         self.expire(now);
-        let at = self.entries.iter().position(|entry| entry.local == local && entry.from == from)?;
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.local == local && entry.from == from)?;
         Some(self.entries.swap_remove(at))
     }
 
     fn expire(&mut self, now: Instant) {
-        self.entries.retain(|entry| now - entry.since <= HALF_OPEN_SPAN);
+        self.entries
+            .retain(|entry| now - entry.since <= HALF_OPEN_SPAN);
     }
 }

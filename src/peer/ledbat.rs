@@ -99,7 +99,9 @@ impl Ledbat {
         }
         // RFC 6817: no reserve beyond what was really under way, so an idle flow does not burst later.
         let reserve = flight_before.saturating_mul(2).max(INITIAL_BYTES);
-        self.window_bytes = self.window_bytes.clamp(MINIMUM_BYTES, reserve.min(MAXIMUM_BYTES));
+        self.window_bytes = self
+            .window_bytes
+            .clamp(MINIMUM_BYTES, reserve.min(MAXIMUM_BYTES));
     }
 
     /// `bytes` were given up; the window halves at most once a round trip.
@@ -118,7 +120,9 @@ impl Ledbat {
         }
         let minutes = micros(now - self.base_since) / micros(BASE_SPAN);
         if minutes > 0 {
-            let shift = usize::try_from(minutes).unwrap_or(BASE_HISTORY).min(BASE_HISTORY);
+            let shift = usize::try_from(minutes)
+                .unwrap_or(BASE_HISTORY)
+                .min(BASE_HISTORY);
             self.base_us.rotate_right(shift);
             self.base_us[..shift].fill(i64::MAX);
             self.base_since += BASE_SPAN * u32::try_from(minutes).unwrap_or(u32::MAX);

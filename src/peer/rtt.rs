@@ -43,7 +43,11 @@ impl Rtt {
 
     /// The smoothed round-trip time.
     pub const fn smoothed(&self) -> Duration {
-        if self.count == 0 { Self::INITIAL } else { Duration::from_micros(self.smoothed_us) }
+        if self.count == 0 {
+            Self::INITIAL
+        } else {
+            Duration::from_micros(self.smoothed_us)
+        }
     }
 
     /// The mean deviation.
@@ -73,11 +77,20 @@ mod tests {
     #[test]
     fn the_estimators_follow_rfc_6298() {
         let mut rtt = Rtt::default();
-        assert_eq!((rtt.smoothed(), rtt.minimum()), (Rtt::INITIAL, Rtt::INITIAL));
+        assert_eq!(
+            (rtt.smoothed(), rtt.minimum()),
+            (Rtt::INITIAL, Rtt::INITIAL)
+        );
         rtt.sample(Instant::ZERO, Duration::from_millis(40));
-        assert_eq!((rtt.smoothed(), rtt.variance()), (Duration::from_millis(40), Duration::from_millis(20)));
+        assert_eq!(
+            (rtt.smoothed(), rtt.variance()),
+            (Duration::from_millis(40), Duration::from_millis(20))
+        );
         rtt.sample(Instant::ZERO, Duration::from_millis(48));
-        assert_eq!((rtt.smoothed(), rtt.variance()), (Duration::from_millis(41), Duration::from_millis(17)));
+        assert_eq!(
+            (rtt.smoothed(), rtt.variance()),
+            (Duration::from_millis(41), Duration::from_millis(17))
+        );
         assert_eq!(rtt.timeout(Duration::ZERO), Duration::from_millis(109));
         assert_eq!(rtt.timeout(Duration::from_secs(1)), Duration::from_secs(1));
     }

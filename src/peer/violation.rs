@@ -55,12 +55,17 @@ impl Strikes {
     pub fn strike(&mut self, now: Instant) -> bool {
         self.at.rotate_right(1);
         self.at[0] = Some(now);
-        self.at.iter().all(|at| at.is_some_and(|at| now - at <= STRIKE_SPAN))
+        self.at
+            .iter()
+            .all(|at| at.is_some_and(|at| now - at <= STRIKE_SPAN))
     }
 
     /// Strikes that still count.
     pub fn count(&self, now: Instant) -> usize {
-        self.at.iter().filter(|at| at.is_some_and(|at| now - at <= STRIKE_SPAN)).count()
+        self.at
+            .iter()
+            .filter(|at| at.is_some_and(|at| now - at <= STRIKE_SPAN))
+            .count()
     }
 }
 
@@ -70,7 +75,7 @@ mod tests {
 
     #[test]
     fn three_in_a_minute_are_too_many() {
-        let second = |s| Instant::from_micros(s * 1_000_000);
+        let second = |s: u64| Instant::from_micros(s * 1_000_000);
         let mut strikes = Strikes::default();
         assert!(!strikes.strike(second(0)));
         assert!(!strikes.strike(second(30)));

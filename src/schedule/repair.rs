@@ -125,7 +125,16 @@ impl Repair {
             return false;
         }
         let next_ask = now + after;
-        self.wants.insert(key, Want { hole, since: now, next_ask, give_up, tries: 0 });
+        self.wants.insert(
+            key,
+            Want {
+                hole,
+                since: now,
+                next_ask,
+                give_up,
+                tries: 0,
+            },
+        );
         self.next = Some(self.next.map_or(next_ask, |next| next.min(next_ask)));
         true
     }
@@ -145,12 +154,18 @@ impl Repair {
 
     /// Whether a chunk was asked for and is still missing.
     pub fn is_asked(&self, hole: Hole) -> bool {
-        self.wants.get(&hole.key()).is_some_and(|want| want.tries > 0)
+        self.wants
+            .get(&hole.key())
+            .is_some_and(|want| want.tries > 0)
     }
 
     /// Everything in munros before `floor` is not wanted any more.
     pub fn discard_below(&mut self, floor: MunroIndex) {
-        if self.wants.first_key_value().is_some_and(|((munro, _), _)| *munro < floor.get()) {
+        if self
+            .wants
+            .first_key_value()
+            .is_some_and(|((munro, _), _)| *munro < floor.get())
+        {
             self.wants = self.wants.split_off(&(floor.get(), 0));
         }
     }
@@ -167,11 +182,20 @@ impl Repair {
 
     /// When [`poll`](Self::poll) has something to say.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.wants.is_empty() { None } else { self.next }
+        if self.wants.is_empty() {
+            None
+        } else {
+            self.next
+        }
     }
 
     /// Requests that are due, in order of play. `suppliers` lists who may have a hole, best first.
-    pub fn poll(&mut self, now: Instant, mut suppliers: impl FnMut(Hole) -> Vec<Supplier>, asks: &mut Vec<Ask>) {
+    pub fn poll(
+        &mut self,
+        now: Instant,
+        mut suppliers: impl FnMut(Hole) -> Vec<Supplier>,
+        asks: &mut Vec<Ask>,
+    ) {
         if self.next.is_none_or(|next| next > now) {
             return;
         }
@@ -200,17 +224,32 @@ impl Repair {
 
 /// Asks whoever is next for a hole; gives how long to wait for that.
 fn ask(want: &mut Want, from: &[Supplier], asks: &mut Vec<Ask>) -> Duration {
-    let Some(first) = from.iter().find(|supplier| supplier.is_parent).or_else(|| from.first()) else {
+    let Some(first) = from
+        .iter()
+        .find(|supplier| supplier.is_parent)
+        .or_else(|| from.first())
+    else {
         // Nobody has it now; somebody may announce it.
         return Duration::from_millis(50);
     };
     let mut wait = first.timeout;
-    let others: Vec<&Supplier> = from.iter().filter(|supplier| supplier.channel != first.channel).collect();
-    asks.push(Ask { channel: first.channel, hole: want.hole, tries: want.tries });
+    let others: Vec<&Supplier> = from
+        .iter()
+        .filter(|supplier| supplier.channel != first.channel)
+        .collect();
+    asks.push(Ask {
+        channel: first.channel,
+        hole: want.hole,
+        tries: want.tries,
+    });
     if want.tries >= PARENT_TRIES && !others.is_empty() {
         let turn = (want.tries - PARENT_TRIES) as usize % others.len();
         if let Some(other) = others.get(turn) {
-            asks.push(Ask { channel: other.channel, hole: want.hole, tries: want.tries });
+            asks.push(Ask {
+                channel: other.channel,
+                hole: want.hole,
+                tries: want.tries,
+            });
             wait = wait.min(other.timeout);
         }
     }
@@ -224,8 +263,16 @@ fn ask(want: &mut Want, from: &[Supplier], asks: &mut Vec<Ask>) -> Duration {
 mod tests {
     use super::*;
 
-    const PARENT: Supplier = Supplier { channel: 1, timeout: Duration::from_millis(50), is_parent: true };
-    const OTHER: Supplier = Supplier { channel: 2, timeout: Duration::from_millis(30), is_parent: false };
+    const PARENT: Supplier = Supplier {
+        channel: 1,
+        timeout: Duration::from_millis(50),
+        is_parent: true,
+    };
+    const OTHER: Supplier = Supplier {
+        channel: 2,
+        timeout: Duration::from_millis(30),
+        is_parent: false,
+    };
 
     fn ms(ms: u64) -> Instant {
         Instant::from_micros(ms * 1000)
@@ -258,9 +305,15 @@ mod tests {
         assert_eq!(asked(&mut repair, ms(3), &both), [(1, chunk(5))]);
         assert_eq!(asked(&mut repair, ms(52), &both), []);
         assert_eq!(asked(&mut repair, ms(53), &both), [(1, chunk(5))]);
-        assert_eq!(asked(&mut repair, ms(103), &both), [(1, chunk(5)), (2, chunk(5))]);
+        assert_eq!(
+            asked(&mut repair, ms(103), &both),
+            [(1, chunk(5)), (2, chunk(5))]
+        );
         assert_eq!(repair.deadline(), Some(ms(133)));
-        assert_eq!(repair.got(ms(120), chunk(5)), Some(Duration::from_millis(120)));
+        assert_eq!(
+            repair.got(ms(120), chunk(5)),
+            Some(Duration::from_millis(120))
+        );
         assert_eq!((repair.asked_total(), repair.repaired_total()), (4, 1));
     }
 
@@ -271,7 +324,10 @@ mod tests {
         for hole in [chunk(70), chunk(33), munro, chunk(2)] {
             repair.want(ms(0), hole, Duration::ZERO, ms(1000));
         }
-        let order: Vec<Hole> = asked(&mut repair, ms(0), &[PARENT]).into_iter().map(|(_, hole)| hole).collect();
+        let order: Vec<Hole> = asked(&mut repair, ms(0), &[PARENT])
+            .into_iter()
+            .map(|(_, hole)| hole)
+            .collect();
         assert_eq!(order, [chunk(2), munro, chunk(33), chunk(70)]);
     }
 

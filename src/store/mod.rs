@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::chunk::{ChunkIndex, ChunkRange, ChunkSet};
-use crate::integrity::live::{MUNRO_WIDTH, MunroTree, SignedMunro};
 use crate::integrity::Proven;
+use crate::integrity::live::{MUNRO_WIDTH, MunroTree, SignedMunro};
 use crate::time::{Instant, NtpTime};
 
 /// Munros kept at most, whatever their age: an hour of 20 ms munros would be 180 000.
@@ -148,7 +148,11 @@ impl Slot {
 
     /// The first chunk in it that a player can start at.
     pub const fn entry(&self) -> Option<u32> {
-        if self.entries == 0 { None } else { Some(self.entries.trailing_zeros()) }
+        if self.entries == 0 {
+            None
+        } else {
+            Some(self.entries.trailing_zeros())
+        }
     }
 
     /// Whether a player can start at the chunk at `position`.
@@ -252,7 +256,8 @@ impl Window {
 
     /// Whether a chunk is held.
     pub fn holds(&self, chunk: ChunkIndex) -> bool {
-        self.slot(MunroIndex::of(chunk)).is_some_and(|slot| slot.held & (1 << position(chunk)) != 0)
+        self.slot(MunroIndex::of(chunk))
+            .is_some_and(|slot| slot.held & (1 << position(chunk)) != 0)
     }
 
     /// Where munro `index` is or belongs. Streams are dense, so the guess by distance from the newest nearly always hits.
@@ -261,7 +266,8 @@ impl Window {
             let Some(back) = newest.index.0.checked_sub(index.0) else {
                 return Err(self.slots.len());
             };
-            if let Some(at) = (self.slots.len() - 1).checked_sub(usize::try_from(back).unwrap_or(usize::MAX))
+            if let Some(at) =
+                (self.slots.len() - 1).checked_sub(usize::try_from(back).unwrap_or(usize::MAX))
                 && self.slots.get(at).is_some_and(|slot| slot.index == index)
             {
                 return Ok(at);
@@ -286,8 +292,16 @@ impl Window {
             _ => munro.time(),
         });
         let payloads = Vec::with_capacity((32 - filled.leading_zeros()) as usize);
-        let slot =
-            Slot { index, munro, tree, arrived: now, filled, held, entries: 0, payloads };
+        let slot = Slot {
+            index,
+            munro,
+            tree,
+            arrived: now,
+            filled,
+            held,
+            entries: 0,
+            payloads,
+        };
         if slot.is_complete() {
             self.complete.insert(index.chunks());
         }
@@ -298,7 +312,9 @@ impl Window {
 
     /// A munro that is there came again, perhaps with more hashes than were known.
     fn merge(&mut self, at: usize, munro: &SignedMunro, tree: MunroTree) -> Inserted {
-        let Some(slot) = self.slots.get_mut(at) else { return Inserted::TooOld };
+        let Some(slot) = self.slots.get_mut(at) else {
+            return Inserted::TooOld;
+        };
         if slot.munro.root() != munro.root() {
             return Inserted::Conflict;
         }
@@ -318,8 +334,12 @@ impl Window {
     pub fn put(&mut self, proven: Proven) -> bool {
         let chunk = proven.chunk();
         let index = MunroIndex::of(chunk);
-        let Ok(at) = self.find(index) else { return false };
-        let Some(slot) = self.slots.get_mut(at) else { return false };
+        let Ok(at) = self.find(index) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(at) else {
+            return false;
+        };
         let place = position(chunk);
         let bit = 1 << place;
         if slot.held & bit != 0 {
@@ -372,8 +392,9 @@ impl Window {
 
     /// Whether something signed then has no place here any more.
     pub fn is_too_old(&self, signed: NtpTime) -> bool {
-        self.newest_signed
-            .is_some_and(|newest| newest.micros_since(signed) > i64::try_from(self.span.as_micros()).unwrap_or(i64::MAX))
+        self.newest_signed.is_some_and(|newest| {
+            newest.micros_since(signed) > i64::try_from(self.span.as_micros()).unwrap_or(i64::MAX)
+        })
     }
 
     /// Drops what is older than the span, and the oldest beyond [`SLOTS_MAX`].
@@ -382,8 +403,14 @@ impl Window {
             if self.slots.len() <= SLOTS_MAX && !self.is_too_old(oldest.munro.time()) {
                 break;
             }
-            let Some(slot) = self.slots.pop_front() else { break };
-            self.payload_bytes -= slot.payloads.iter().map(|payload| payload.len() as u64).sum::<u64>();
+            let Some(slot) = self.slots.pop_front() else {
+                break;
+            };
+            self.payload_bytes -= slot
+                .payloads
+                .iter()
+                .map(|payload| payload.len() as u64)
+                .sum::<u64>();
             self.floor = slot.index.plus(1);
         }
         // A run of complete munros may begin before the window (RFC 7574 §6.2), but not without end.
@@ -405,6 +432,3 @@ fn masks(tree: &MunroTree) -> (u32, u32) {
     }
     (!empty, empty)
 }
-
-#[cfg(test)]
-mod tests;

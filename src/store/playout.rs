@@ -109,7 +109,9 @@ impl Playout {
         let base = *self.base.get_or_insert(slot.signed_at());
         let offset_us = now.as_micros() as i64 - slot.signed_at().micros_since(base);
         let bucket = now.as_micros() / BUCKET_US;
-        let passed = bucket.saturating_sub(self.bucket).min(OFFSET_BUCKETS as u64);
+        let passed = bucket
+            .saturating_sub(self.bucket)
+            .min(OFFSET_BUCKETS as u64);
         for step in 0..passed {
             self.offsets_us[((bucket - step) % OFFSET_BUCKETS as u64) as usize] = i64::MAX;
         }
@@ -120,7 +122,8 @@ impl Playout {
 
     /// When a munro is due.
     pub fn due(&self, slot: &Slot) -> Instant {
-        let (Some(base), Some(offset_us)) = (self.base, self.offsets_us.iter().copied().min()) else {
+        let (Some(base), Some(offset_us)) = (self.base, self.offsets_us.iter().copied().min())
+        else {
             return Instant::ZERO;
         };
         if offset_us == i64::MAX {
@@ -181,12 +184,19 @@ impl Playout {
                     self.next = Some(next.plus(1));
                     if !payload.is_empty() {
                         let (payload, entry) = (payload.clone(), slot.is_entry(place));
-                        return Some(Release::Media { chunk: next, payload, entry });
+                        return Some(Release::Media {
+                            chunk: next,
+                            payload,
+                            entry,
+                        });
                     }
                 }
                 None if self.config.skip => {
                     self.next = Some(next.plus(1));
-                    return Some(Release::Lost { range: ChunkRange::single(next), chunk_count: 1 });
+                    return Some(Release::Lost {
+                        range: ChunkRange::single(next),
+                        chunk_count: 1,
+                    });
                 }
                 None => return self.run_dry(now),
             }
@@ -202,18 +212,27 @@ impl Playout {
         let due = window.slots_from(index).next().map(|slot| self.due(slot));
         match due {
             Some(due) if due > now => Some(due),
-            _ => self.dry_at().filter(|_| self.stalled_since.is_none()).map(|at| at.max(now)),
+            _ => self
+                .dry_at()
+                .filter(|_| self.stalled_since.is_none())
+                .map(|at| at.max(now)),
         }
     }
 
     /// How much media is waiting for its time.
     pub fn buffered(&self, window: &Window) -> Duration {
-        let Some(next) = self.next else { return Duration::ZERO };
+        let Some(next) = self.next else {
+            return Duration::ZERO;
+        };
         let mut ahead = window.slots_from(MunroIndex::of(next));
         match (ahead.next(), window.newest()) {
-            (Some(first), Some(newest)) => {
-                Duration::from_micros(newest.signed_at().micros_since(first.signed_at()).max(0).unsigned_abs())
-            }
+            (Some(first), Some(newest)) => Duration::from_micros(
+                newest
+                    .signed_at()
+                    .micros_since(first.signed_at())
+                    .max(0)
+                    .unsigned_abs(),
+            ),
             _ => Duration::ZERO,
         }
     }
@@ -258,7 +277,8 @@ impl Playout {
     }
 
     fn dry_at(&self) -> Option<Instant> {
-        self.last_due.map(|due| due + STALL_LEAST.max(self.interval * 4))
+        self.last_due
+            .map(|due| due + STALL_LEAST.max(self.interval * 4))
     }
 
     /// The munro of `next` is not here and a later one is due.
@@ -281,6 +301,9 @@ impl Playout {
             return Some(Release::Jump(gap));
         }
         let munros = behind.index().get() - MunroIndex::of(next).get();
-        Some(Release::Lost { range: gap, chunk_count: munros.saturating_mul(u64::from(self.last_filled)) })
+        Some(Release::Lost {
+            range: gap,
+            chunk_count: munros.saturating_mul(u64::from(self.last_filled)),
+        })
     }
 }

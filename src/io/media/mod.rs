@@ -1,1 +1,28 @@
-//! Where media comes from and goes to.
+//! Where media comes from and goes to: the endpoints of the command line, opened.
+//!
+//! [`Endpoint`] is what a person writes; [`Input`] and [`Output`] are what it becomes. Nothing here looks into the
+//! media except to pace it.
+
+mod clock;
+mod datagram;
+mod descriptor;
+mod endpoint;
+mod error;
+mod input;
+mod net;
+mod output;
+mod queue;
+mod tally;
+mod unix_socket;
+mod value;
+mod writer;
+
+pub use descriptor::{Access, take_descriptor};
+pub use endpoint::{DatagramOptions, Datagrams, Endpoint, EndpointError, Host, HttpAddress};
+pub use error::{OpenError, reason};
+pub use input::{Input, InputOptions, OnEof, Pace};
+pub use output::{Outcome, Output, OutputOptions, OutputTotals};
+pub use queue::{MediaOut, Offered};
+pub use tally::Tally;
+pub use value::{ValueError, nearest, parse_duration, parse_rate, parse_size, quoted};
+pub use writer::Rotate;

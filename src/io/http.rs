@@ -1,0 +1,254 @@
+//! HTTP: the tracker's server ([`server`]), and the few requests that the other tools make.
+//!
+//! The client blocks in a thread of its own (`spawn_blocking`); the loop that moves media never waits for it. `http`
+//! and `https` URLs are spoken, the latter with the certificate authorities of the Mozilla list.
+
+use std::io::ErrorKind;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use ureq::tls::{TlsConfig, TlsProvider};
+
+use crate::tracker::message::{CONTENT_TYPE, RESPONSE_BYTES_MAX};
+
+pub mod server;
+
+/// TCP port of a tracker whose URL names none.
+pub const TRACKER_PORT: u16 = 7851;
+
+/// Why there is no answer; one line for people.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// The URL is none that is spoken here.
+    #[error("need http, https or host:port")]
+    BadUrl,
+    /// The host has no address.
+    #[error("name not found")]
+    NameNotFound,
+    /// Nobody listens there.
+    #[error("connection refused")]
+    Refused,
+    /// There was no answer in time.
+    #[error("timed out after {}", humantime::format_duration(*.0))]
+    TimedOut(Duration),
+    /// The answer is longer than any of ours.
+    #[error("answer over {0} bytes")]
+    TooLong(usize),
+    /// The connection failed in another way.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// An answer, whatever its status: a body that can be read counts more than the status (RFC 7846 maps none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Body, at most [`RESPONSE_BYTES_MAX`] bytes of UTF-8.
+    pub body: String,
+}
+
+/// The URL that a `--tracker` value means: `http://…` and `https://…` as they are, `HOST[:PORT]` with `http` and
+/// port [`TRACKER_PORT`].
+///
+/// # Errors
+///
+/// [`HttpError::BadUrl`] for any other scheme, for a URL without a host, and for a port above 65535.
+///
+/// # Examples
+///
+/// ```
+/// use p2ps::io::http::tracker_url;
+///
+/// assert_eq!(tracker_url("127.0.0.1").unwrap(), "http://127.0.0.1:7851/");
+/// assert_eq!(tracker_url("[::1]:99").unwrap(), "http://[::1]:99/");
+/// assert!(tracker_url("ftp://x").is_err());
+/// ```
+pub fn tracker_url(text: &str) -> Result<String, HttpError> {
+    if text.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(HttpError::BadUrl);
+    }
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+        Some(_) => return Err(HttpError::BadUrl),
+        None => ("http", text),
+    };
+    let (authority, path) = match rest.find(['/', '?', '#']) {
+        Some(end) => rest.split_at(end),
+        None => (rest, "/"),
+    };
+    // Secrets do not belong into URLs, which end up in process lists and logs.
+    if authority.contains('@') || !path.starts_with('/') {
+        return Err(HttpError::BadUrl);
+    }
+    let (host, port) = match authority.rfind(']') {
+        Some(end) if authority.starts_with('[') => authority.split_at(end + 1),
+        Some(_) => return Err(HttpError::BadUrl),
+        None => match authority.find(':') {
+            Some(colon) => authority.split_at(colon),
+            None => (authority, ""),
+        },
+    };
+    let port = match (port.strip_prefix(':'), scheme) {
+        (Some(port), _) => port.parse().map_err(|_| HttpError::BadUrl)?,
+        (None, "http") if !text.contains("://") => TRACKER_PORT,
+        (None, "http") => 80,
+        (None, _) => 443,
+    };
+    if host.is_empty() || (host.starts_with('[') && host.len() < 4) {
+        return Err(HttpError::BadUrl);
+    }
+    Ok(format!("{scheme}://{host}:{port}{path}"))
+}
+
+/// Posts a PPSTP body and waits for the answer, at most `timeout` for all of it.
+///
+/// # Errors
+///
+/// [`HttpError`] when there is no answer.
+pub async fn post(url: String, body: String, timeout: Duration) -> Result<Answer, HttpError> {
+    in_a_thread(timeout, move || {
+        AGENT
+            .post(&url)
+            .config()
+            .timeout_global(Some(timeout))
+            .build()
+            .content_type(CONTENT_TYPE)
+            .header("Accept", CONTENT_TYPE)
+            .send(&body)
+    })
+    .await
+}
+
+/// Fetches a document, waiting at most `timeout` for all of it.
+///
+/// # Errors
+///
+/// [`HttpError`] when there is no answer.
+pub async fn get(url: String, timeout: Duration) -> Result<Answer, HttpError> {
+    in_a_thread(timeout, move || {
+        AGENT
+            .get(&url)
+            .config()
+            .timeout_global(Some(timeout))
+            .build()
+            .call()
+    })
+    .await
+}
+
+/// Requests are seconds apart: no connection is kept for the next one. Redirects are not followed: a tracker that is
+/// no longer ours must not choose where we connect to (S-46). Proxies from the environment are honoured.
+static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ureq::Agent::config_builder()
+        .user_agent(concat!("p2ps/", env!("CARGO_PKG_VERSION")))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_idle_connections(0)
+        .tls_config(
+            TlsConfig::builder()
+                .provider(TlsProvider::Rustls)
+                .unversioned_rustls_crypto_provider(provider)
+                .build(),
+        )
+        .build()
+        .into()
+});
+
+async fn in_a_thread<F>(timeout: Duration, request: F) -> Result<Answer, HttpError>
+where
+    F: FnOnce() -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send + 'static,
+{
+    let blocking = tokio::task::spawn_blocking(move || {
+        let mut response = request()?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            body: response
+                .body_mut()
+                .with_config()
+                .limit(RESPONSE_BYTES_MAX as u64)
+                .read_to_string()?,
+        })
+    });
+    match blocking.await {
+        Ok(answer) => answer.map_err(|error| explain(error, timeout)),
+        Err(error) => Err(HttpError::Failed(error.to_string())),
+    }
+}
+
+fn explain(error: ureq::Error, timeout: Duration) -> HttpError {
+    match error {
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => HttpError::BadUrl,
+        ureq::Error::HostNotFound => HttpError::NameNotFound,
+        ureq::Error::Timeout(_) => HttpError::TimedOut(timeout),
+        ureq::Error::BodyExceedsLimit(_) => HttpError::TooLong(RESPONSE_BYTES_MAX),
+        ureq::Error::Io(error) => match error.kind() {
+            ErrorKind::ConnectionRefused => HttpError::Refused,
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => HttpError::TimedOut(timeout),
+            _ => HttpError::Failed(error.to_string().to_lowercase()),
+        },
+        other => HttpError::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracker_values_and_what_they_mean() {
+        for (text, url) in [
+            ("127.0.0.1", "http://127.0.0.1:7851/"),
+            ("t.example:99", "http://t.example:99/"),
+            ("[2001:db8::1]", "http://[2001:db8::1]:7851/"),
+            ("[::1]:99", "http://[::1]:99/"),
+            ("http://t.example", "http://t.example:80/"),
+            ("http://t.example:99/p2ps", "http://t.example:99/p2ps"),
+            ("https://t.example/a?b=c", "https://t.example:443/a?b=c"),
+        ] {
+            assert_eq!(tracker_url(text).as_deref(), Ok(url), "{text}");
+        }
+        for text in [
+            "",
+            "ftp://x",
+            "file:///etc/passwd",
+            "http://",
+            "http:///x",
+            ":99",
+            "t:99999",
+            "t:x",
+            "t:-1",
+            "[::1",
+            "[]",
+            "a]b",
+            "user:secret@t",
+            "http://user@t/",
+            "t example",
+            "t\u{1b}",
+            "t?x",
+        ] {
+            assert_eq!(tracker_url(text), Err(HttpError::BadUrl), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_are_one_line_each() {
+        let timeout = Duration::from_secs(5);
+        for (error, text) in [
+            (ureq::Error::HostNotFound, "name not found"),
+            (
+                ureq::Error::Timeout(ureq::Timeout::Global),
+                "timed out after 5s",
+            ),
+            (
+                ureq::Error::Io(ErrorKind::ConnectionRefused.into()),
+                "connection refused",
+            ),
+            (ureq::Error::BodyExceedsLimit(1), "answer over 262144 bytes"),
+        ] {
+            assert_eq!(explain(error, timeout).to_string(), text);
+        }
+    }
+}

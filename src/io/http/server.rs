@@ -1,0 +1,669 @@
+//! The tracker's HTTP server: PPSTP on any path, health, metrics, the list of channels.
+//!
+//! Strangers connect here, so everything has an end: header and body in bytes and in seconds, idle connections,
+//! connections of one address and of all (S-40). The registry answers; this file only carries.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout, timeout_at};
+
+use crate::time::Instant;
+use crate::tracker::address::{Scope, network, scope};
+use crate::tracker::message;
+use crate::tracker::registry::{Registry, Stats};
+
+/// Pause after an accept that failed, for want of descriptors as a rule: those who are served go on meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often what expired is forgotten when nobody asks.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How much of a body that is too long is read and thrown away, so that its sender reads our answer.
+const DRAIN_BYTES_MAX: usize = 1 << 20;
+
+/// How long connections may go on after the server was asked to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// What the server takes from strangers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Header of one request, in bytes; hyper wants at least 8192.
+    pub header_bytes_max: usize,
+    /// Body of one request, in bytes.
+    pub body_bytes_max: usize,
+    /// Time for a header, and between two requests on one connection.
+    pub header_timeout: Duration,
+    /// Time for a body.
+    pub body_timeout: Duration,
+    /// Time in which no byte moves.
+    pub idle_timeout: Duration,
+    /// Connections of one IPv4 address, or IPv6 /64.
+    pub connections_per_address: usize,
+    /// Connections in all.
+    pub connections_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            header_bytes_max: 8192,
+            body_bytes_max: message::BODY_BYTES_MAX,
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            connections_per_address: 64,
+            connections_max: 8192,
+        }
+    }
+}
+
+/// What happened below PPSTP; counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpStats {
+    /// Connections accepted.
+    pub connections_total: u64,
+    /// Connections closed at once because there were too many.
+    pub refused_total: u64,
+    /// Headers and bodies that did not come in time.
+    pub timeouts_total: u64,
+    /// Bodies that were too long.
+    pub oversized_total: u64,
+    /// Accepts that failed.
+    pub accept_errors_total: u64,
+    /// Connections open now.
+    pub connections: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    connections: AtomicU64,
+    refused: AtomicU64,
+    timeouts: AtomicU64,
+    oversized: AtomicU64,
+    accept_errors: AtomicU64,
+}
+
+/// Connections open now.
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    by_network: BTreeMap<IpAddr, usize>,
+}
+
+/// Gives the time; the shell's clock, or a test's.
+type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+/// One tracker behind HTTP. Clones are the same tracker.
+#[derive(Clone)]
+pub struct Server {
+    registry: Arc<Mutex<Registry>>,
+    clock: Clock,
+    options: Options,
+    counters: Arc<Counters>,
+    open: Arc<Mutex<Open>>,
+    is_stopping: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Binds the tracker's TCP socket, on loopback or, when told that plain HTTP is fine, anywhere.
+///
+/// # Errors
+///
+/// The system's error, or [`io::ErrorKind::PermissionDenied`] with a line that says what to do for an address that
+/// others can reach.
+pub async fn bind(addr: SocketAddr, insecure_http: bool) -> io::Result<TcpListener> {
+    if scope(addr.ip()) != Scope::Loopback && !insecure_http {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "plain HTTP on {addr} can be read and changed on its way: listen on loopback behind a TLS proxy, or give \
+                 --insecure-http"
+            ),
+        ));
+    }
+    TcpListener::bind(addr).await
+}
+
+/// Serves `registry` on `listener` with the default [`Options`] until `shutdown` completes.
+pub async fn serve(
+    listener: TcpListener,
+    registry: Arc<Mutex<Registry>>,
+    clock: impl Fn() -> Instant + Send + Sync + 'static,
+    shutdown: impl Future<Output = ()>,
+) {
+    Server::new(registry, clock).serve(listener, shutdown).await;
+}
+
+impl Server {
+    /// A server for a registry, with the default [`Options`].
+    pub fn new(
+        registry: Arc<Mutex<Registry>>,
+        clock: impl Fn() -> Instant + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            registry,
+            clock: Arc::new(clock),
+            options: Options::default(),
+            counters: Arc::default(),
+            open: Arc::default(),
+            is_stopping: Arc::default(),
+        }
+    }
+
+    /// The same server with other limits.
+    pub fn with_options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// What the registry counts, after forgetting what expired.
+    pub fn stats(&self) -> Stats {
+        self.registry().stats()
+    }
+
+    /// What the server counts below PPSTP.
+    pub fn http_stats(&self) -> HttpStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        HttpStats {
+            connections_total: read(&self.counters.connections),
+            refused_total: read(&self.counters.refused),
+            timeouts_total: read(&self.counters.timeouts),
+            oversized_total: read(&self.counters.oversized),
+            accept_errors_total: read(&self.counters.accept_errors),
+            connections: lock(&self.open).total as u64,
+        }
+    }
+
+    /// Serves until `shutdown` completes; then takes no more connections and lets the open ones end, half a second
+    /// at most.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let app = self.clone().router();
+        let (stop, stopped) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut tick = tokio::time::interval(TICK);
+        let mut is_failing = false;
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next() => {}
+                _ = tick.tick() => drop(self.registry()),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, from)) => {
+                        is_failing = false;
+                        if let Some(slot) = self.admit(&stream, from) {
+                            let (server, app, stopped) = (self.clone(), app.clone(), stopped.clone());
+                            connections.spawn(async move {
+                                server.connection(stream, from, app, stopped).await;
+                                drop(slot);
+                            });
+                        }
+                    }
+                    Err(error) => {
+                        count(&self.counters.accept_errors);
+                        if !std::mem::replace(&mut is_failing, true) {
+                            tracing::warn!("cannot accept connections: {error}");
+                        }
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        self.is_stopping.store(true, Ordering::Relaxed);
+        drop(listener);
+        drop(stop);
+        let drained = timeout(SHUTDOWN_GRACE, async {
+            while connections.join_next().await.is_some() {}
+        });
+        if drained.await.is_err() {
+            connections.shutdown().await;
+        }
+    }
+
+    /// The registry, with everything forgotten that expired by now.
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        let mut registry = lock(&self.registry);
+        registry.handle_timeout((self.clock)());
+        registry
+    }
+
+    /// A slot for a connection, or a short refusal and none.
+    fn admit(&self, stream: &TcpStream, from: SocketAddr) -> Option<Slot> {
+        let network = network(from.ip());
+        let mut open = lock(&self.open);
+        let here = open.by_network.get(&network).copied().unwrap_or(0);
+        let refusal = if open.total >= self.options.connections_max {
+            Some((StatusCode::SERVICE_UNAVAILABLE, "too many connections"))
+        } else if here >= self.options.connections_per_address {
+            Some((
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many connections from this address",
+            ))
+        } else {
+            None
+        };
+        if let Some((status, why)) = refusal {
+            count(&self.counters.refused);
+            say(stream, status, why);
+            return None;
+        }
+        count(&self.counters.connections);
+        open.total += 1;
+        open.by_network.insert(network, here + 1);
+        Some(Slot {
+            open: Arc::clone(&self.open),
+            network,
+        })
+    }
+
+    async fn connection(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        app: Router,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        // An answer is one segment; there is nothing to gather.
+        let _ = stream.set_nodelay(true);
+        let traffic = Arc::new(Traffic::new());
+        let app = TowerToHyperService::new(app);
+        let service = service_fn({
+            let traffic = Arc::clone(&traffic);
+            move |mut request: Request<hyper::body::Incoming>| {
+                traffic.is_inside_request.store(false, Ordering::Relaxed);
+                request.extensions_mut().insert(Remote(from));
+                request.extensions_mut().insert(Arc::clone(&traffic));
+                app.call(request)
+            }
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.options.header_timeout)
+            .max_buf_size(self.options.header_bytes_max)
+            .serve_connection(
+                TokioIo::new(Watched {
+                    stream,
+                    traffic: Arc::clone(&traffic),
+                }),
+                service,
+            );
+        let mut is_stopping = false;
+        let result = loop {
+            let idle_at = traffic.last() + self.options.idle_timeout;
+            tokio::select! {
+                result = &mut connection => break result,
+                _ = stopped.changed(), if !is_stopping => {
+                    is_stopping = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                () = sleep_until(idle_at) => {
+                    if traffic.last() + self.options.idle_timeout <= TokioInstant::now() {
+                        count(&self.counters.timeouts);
+                        return;
+                    }
+                }
+            }
+        };
+        // hyper ends a connection whose header does not come without a word; whoever sent half of one gets one.
+        if result.is_err_and(|error| error.is_timeout()) && traffic.is_inside_request() {
+            count(&self.counters.timeouts);
+            let stream = connection.into_parts().io.into_inner().stream;
+            say(
+                &stream,
+                StatusCode::REQUEST_TIMEOUT,
+                "request header did not come in time",
+            );
+        }
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(healthz).fallback(ppstp))
+            .route("/readyz", get(readyz).fallback(ppstp))
+            .route("/metrics", get(metrics).fallback(ppstp))
+            .route("/v1/channels", get(channels).fallback(ppstp))
+            .route("/v1/channels/{name}", get(channel).fallback(ppstp))
+            .fallback(ppstp)
+            .with_state(self)
+    }
+}
+
+/// One open connection in the count of its address.
+struct Slot {
+    open: Arc<Mutex<Open>>,
+    network: IpAddr,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = lock(&self.open);
+        open.total -= 1;
+        if let Some(count) = open.by_network.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_network.remove(&self.network);
+            }
+        }
+    }
+}
+
+/// The other end of the connection that a request came on.
+#[derive(Clone, Copy)]
+struct Remote(SocketAddr);
+
+/// When a connection last moved a byte, and whether what came last is part of a request that is not answered yet.
+struct Traffic {
+    start: TokioInstant,
+    last_ms: AtomicU64,
+    is_inside_request: AtomicBool,
+}
+
+impl Traffic {
+    fn new() -> Self {
+        Self {
+            start: TokioInstant::now(),
+            last_ms: AtomicU64::new(0),
+            is_inside_request: AtomicBool::new(false),
+        }
+    }
+
+    fn last(&self) -> TokioInstant {
+        self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+
+    fn moved(&self) {
+        let since = self.start.elapsed().as_millis();
+        self.last_ms
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn is_inside_request(&self) -> bool {
+        self.is_inside_request.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that notes its traffic.
+struct Watched {
+    stream: TcpStream,
+    traffic: Arc<Traffic>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if result.is_ready() && buf.filled().len() > before {
+            self.traffic.moved();
+            self.traffic
+                .is_inside_request
+                .store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if result.is_ready() {
+            self.traffic.moved();
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+// --- requests -------------------------------------------------------------------------------------------------------
+
+/// PPSTP: POST on any path (RFC 7846 gives paths no meaning).
+async fn ppstp(
+    State(server): State<Server>,
+    Extension(Remote(from)): Extension<Remote>,
+    Extension(traffic): Extension<Arc<Traffic>>,
+    request: Request<Body>,
+) -> Response {
+    if request.method() != Method::POST {
+        return match request.method() {
+            &Method::GET | &Method::HEAD => error(StatusCode::NOT_FOUND, "no such document"),
+            _ => error(StatusCode::METHOD_NOT_ALLOWED, "need POST"),
+        };
+    }
+    // No tool sends one: a web page in somebody's browser must not announce in his name (S-52).
+    if request.headers().contains_key(ORIGIN) {
+        return error(StatusCode::FORBIDDEN, "requests of web pages are not taken");
+    }
+    let body = match read_body(&server.options, request).await {
+        Ok(body) => body,
+        Err(BodyError::TooLong) => {
+            count(&server.counters.oversized);
+            let why = format!("request body over {} bytes", server.options.body_bytes_max);
+            return closing(error(StatusCode::PAYLOAD_TOO_LARGE, &why));
+        }
+        Err(BodyError::TooSlow) => {
+            count(&server.counters.timeouts);
+            return closing(error(
+                StatusCode::REQUEST_TIMEOUT,
+                "request body did not come in time",
+            ));
+        }
+        Err(BodyError::Broken) => {
+            return closing(error(StatusCode::BAD_REQUEST, "request body cut short"));
+        }
+    };
+    traffic.is_inside_request.store(false, Ordering::Relaxed);
+    let now = (server.clock)();
+    let reply = lock(&server.registry).handle_body(now, from, &body);
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    (status, [(CONTENT_TYPE, message::CONTENT_TYPE)], reply.body).into_response()
+}
+
+enum BodyError {
+    TooLong,
+    TooSlow,
+    Broken,
+}
+
+/// Reads a body within its limits; of one that is too long, enough more for its sender to come to read our answer.
+async fn read_body(options: &Options, request: Request<Body>) -> Result<Vec<u8>, BodyError> {
+    let announced: usize = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
+    if announced > DRAIN_BYTES_MAX {
+        return Err(BodyError::TooLong);
+    }
+    let deadline = TokioInstant::now() + options.body_timeout;
+    let mut body = request.into_body();
+    let mut bytes = Vec::with_capacity(announced.min(options.body_bytes_max));
+    let mut received = 0;
+    loop {
+        let is_too_long = received > options.body_bytes_max;
+        match timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else {
+                    continue;
+                };
+                received += data.len();
+                if received <= options.body_bytes_max {
+                    bytes.extend_from_slice(&data);
+                } else if received > DRAIN_BYTES_MAX {
+                    return Err(BodyError::TooLong);
+                }
+            }
+            _ if is_too_long => return Err(BodyError::TooLong),
+            Ok(None) => return Ok(bytes),
+            Ok(Some(Err(_))) => return Err(BodyError::Broken),
+            Err(_) => return Err(BodyError::TooSlow),
+        }
+    }
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(server): State<Server>) -> Response {
+    if server.is_stopping.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics(State(server): State<Server>) -> Response {
+    let text = render_metrics(&server.stats(), &server.http_stats());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn channels(State(server): State<Server>) -> Response {
+    #[derive(serde::Serialize)]
+    struct Entry {
+        name: String,
+        swarm_id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+        peers: usize,
+    }
+    #[derive(serde::Serialize)]
+    struct List {
+        channels: Vec<Entry>,
+    }
+    let channels = server
+        .registry()
+        .channels()
+        .map(|record| Entry {
+            name: record.info.name,
+            swarm_id: record.info.swarm_id,
+            title: record.info.title,
+            peers: record.peers,
+        })
+        .collect();
+    axum::Json(List { channels }).into_response()
+}
+
+async fn channel(State(server): State<Server>, Path(name): Path<String>) -> Response {
+    let record = server.registry().channel(&name);
+    match record {
+        Some(record) => axum::Json(record).into_response(),
+        None => error(StatusCode::NOT_FOUND, "no such channel"),
+    }
+}
+
+/// Every counter in the text form of Prometheus.
+fn render_metrics(stats: &Stats, http: &HttpStats) -> String {
+    let rows = [
+        ("requests_total", "counter", stats.requests_total),
+        ("connects_total", "counter", stats.connects_total),
+        ("finds_total", "counter", stats.finds_total),
+        ("reports_total", "counter", stats.reports_total),
+        ("joins_total", "counter", stats.joins_total),
+        ("leaves_total", "counter", stats.leaves_total),
+        ("expired_total", "counter", stats.expired_total),
+        ("replays_total", "counter", stats.replays_total),
+        ("peers", "gauge", stats.peers as u64),
+        ("swarms", "gauge", stats.swarms as u64),
+        ("channels", "gauge", stats.channels as u64),
+        ("http_connections_total", "counter", http.connections_total),
+        ("http_refused_total", "counter", http.refused_total),
+        ("http_timeouts_total", "counter", http.timeouts_total),
+        ("http_oversized_total", "counter", http.oversized_total),
+        (
+            "http_accept_errors_total",
+            "counter",
+            http.accept_errors_total,
+        ),
+        ("http_connections", "gauge", http.connections),
+    ];
+    let mut text = String::new();
+    for (name, kind, value) in rows {
+        text += &format!("# TYPE p2ps_tracker_{name} {kind}\np2ps_tracker_{name} {value}\n");
+    }
+    text += "# TYPE p2ps_tracker_rejects_total counter\n";
+    for (code, value) in stats.rejects() {
+        text += &format!(
+            "p2ps_tracker_rejects_total{{reason=\"{}\"}} {value}\n",
+            code.name()
+        );
+    }
+    text
+}
+
+/// An error that is none of PPSTP: `{"error":"…"}`.
+fn error(status: StatusCode, why: &str) -> Response {
+    (status, axum::Json(serde_json::json!({ "error": why }))).into_response()
+}
+
+fn closing(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Writes a short error where hyper does not, as far as the socket takes it; the connection is closed afterwards.
+fn say(stream: &TcpStream, status: StatusCode, why: &str) {
+    let body = serde_json::json!({ "error": why }).to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A lock whose data is whole even if a holder panicked: every change below it is one call into the registry.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,378 @@
+//! Media going out: an endpoint opened for writing, fed chunk by chunk.
+//!
+//! Everything that can block is written by an operating system thread of its own, so that a stuck reader costs its
+//! own queue and nothing else. Players over HTTP and Unix sockets are served by tasks, each from a queue of its own.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::datagram::{DatagramKind, DatagramWriter};
+use super::descriptor::{Access, take_descriptor};
+use super::endpoint::{Datagrams, Endpoint};
+use super::error::OpenError;
+use super::net;
+use super::queue::{MediaOut, Offered, Queue};
+use super::tally::Tally;
+use super::value::quoted;
+use super::writer::{self, Rotate, Rotation};
+
+/// How an output is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputOptions {
+    /// Replace an existing regular file instead of refusing it.
+    pub overwrite: bool,
+    /// Begin a new file now and then; file outputs only.
+    pub rotate: Option<Rotate>,
+    /// Ask the swarm to wait instead of dropping groups.
+    pub blocking: bool,
+    /// Bytes that may wait for one reader.
+    pub queue_bytes: usize,
+    /// Draws the sequence numbers, time stamp and source identifier that RTP starts from (RFC 3550 §5.1 wants them
+    /// random).
+    pub seed: u64,
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self {
+            overwrite: false,
+            rotate: None,
+            blocking: false,
+            // Four seconds of 8 Mbit/s.
+            queue_bytes: 4 << 20,
+            seed: 0,
+        }
+    }
+}
+
+/// How an output ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// All that was queued is written.
+    Finished,
+    /// The reader has enough: a reason to stop cleanly.
+    Closed,
+    /// Writing failed: disk full, file system gone.
+    Failed(Arc<io::Error>),
+    /// [`Output::finish`] ran out of time; this many bytes were still queued.
+    Abandoned {
+        /// Bytes never written.
+        bytes: usize,
+    },
+}
+
+/// Running totals of one output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutputTotals {
+    /// Bytes written; for a server, taken into the stream it serves.
+    pub bytes: u64,
+    /// SHA-256 of these bytes.
+    pub sha256: [u8; 32],
+    /// Chunks that a slow reader did not get, over all readers.
+    pub dropped_chunks: u64,
+    /// Datagrams that the network refused.
+    pub send_errors: u64,
+    /// Bytes waiting.
+    pub queued_bytes: usize,
+    /// Readers served at this moment; 1 for everything that is no server.
+    pub readers: usize,
+}
+
+/// What a writer tells about its progress.
+#[derive(Debug)]
+pub(super) struct Progress {
+    tally: Mutex<Tally>,
+    send_errors: Mutex<u64>,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            tally: Mutex::default(),
+            send_errors: Mutex::default(),
+            outcome: watch::Sender::new(None),
+        }
+    }
+
+    /// Counts what was written.
+    pub(super) fn add(&self, bytes: &[u8]) {
+        lock(&self.tally).update(bytes);
+    }
+
+    pub(super) fn add_send_error(&self) {
+        *lock(&self.send_errors) += 1;
+    }
+
+    /// The first outcome stays.
+    pub(super) fn end(&self, outcome: Outcome) {
+        self.outcome.send_if_modified(|current| {
+            let is_first = current.is_none();
+            current.get_or_insert(outcome);
+            is_first
+        });
+    }
+
+    /// The outcome of a writer that returned `result`.
+    pub(super) fn end_with(&self, result: io::Result<()>) {
+        self.end(match result {
+            Ok(()) => Outcome::Finished,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Outcome::Closed
+            }
+            Err(error) => Outcome::Failed(Arc::new(error)),
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An open output.
+///
+/// Dropping it forgets what is queued; [`finish`](Self::finish) writes it.
+#[derive(Debug)]
+pub struct Output {
+    way: Way,
+    progress: Arc<Progress>,
+    address: Option<SocketAddr>,
+}
+
+/// Who takes what is offered.
+#[derive(Debug)]
+enum Way {
+    /// A thread.
+    Thread(Arc<Queue>),
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        match &self.way {
+            Way::Thread(queue) => queue.stop(),
+        }
+    }
+}
+
+impl Output {
+    /// Opens an endpoint for writing.
+    ///
+    /// A regular file that exists is refused unless told otherwise; FIFOs and devices are written as they are. A FIFO
+    /// is opened in the background, as opening waits for its reader.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], with what was tried and why it failed.
+    pub async fn open(endpoint: &Endpoint, options: &OutputOptions) -> Result<Self, OpenError> {
+        let unfit = |why| {
+            Err(OpenError::Unfit {
+                endpoint: endpoint.clone(),
+                why,
+            })
+        };
+        if options.rotate.is_some() && !matches!(endpoint, Endpoint::File(_)) {
+            return unfit("only files can be rotated");
+        }
+        match endpoint {
+            Endpoint::Standard => {
+                let stdout = io::stdout();
+                if stdout.is_terminal() {
+                    return Err(OpenError::WriteTerminal);
+                }
+                let file = stdout
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .map_err(OpenError::io("open", "standard output".to_owned()))?;
+                Self::write_stream(options, move || Ok(File::from(file)))
+            }
+            Endpoint::Descriptor(number) => {
+                let file = take_descriptor(*number, Access::Write)
+                    .map_err(OpenError::io("open", endpoint.to_string()))?;
+                Self::write_stream(options, move || Ok(File::from(file)))
+            }
+            Endpoint::File(path) => Self::open_file(path, options),
+            Endpoint::Udp(datagrams) => {
+                Self::open_datagrams(datagrams, DatagramKind::Plain, options).await
+            }
+            Endpoint::Rtp(datagrams) => {
+                let kind = DatagramKind::rtp(options.seed);
+                Self::open_datagrams(datagrams, kind, options).await
+            }
+            Endpoint::Unix(_) | Endpoint::Http(_) => unfit("not yet"),
+        }
+    }
+
+    /// Offers a chunk; never waits.
+    pub fn offer(&self, chunk: MediaOut) -> Offered {
+        match &self.way {
+            Way::Thread(queue) => queue.offer(chunk),
+        }
+    }
+
+    /// Whether the queue is full: with back-pressure, a reason to offer nothing for now.
+    pub fn is_full(&self) -> bool {
+        match &self.way {
+            Way::Thread(queue) => queue.is_full(),
+        }
+    }
+
+    /// Waits until half the queue is free, or the output has ended.
+    pub async fn ready(&self) {
+        match &self.way {
+            Way::Thread(queue) => queue.ready().await,
+        }
+    }
+
+    /// Where a server listens.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// What was written so far.
+    pub fn totals(&self) -> OutputTotals {
+        let (dropped_chunks, queued_bytes, readers) = match &self.way {
+            Way::Thread(queue) => (queue.dropped_chunks(), queue.queued_bytes(), 1),
+        };
+        let tally = lock(&self.progress.tally).clone();
+        OutputTotals {
+            bytes: tally.bytes(),
+            sha256: tally.sha256(),
+            dropped_chunks,
+            send_errors: *lock(&self.progress.send_errors),
+            queued_bytes,
+            readers,
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.progress.outcome.borrow().clone()
+    }
+
+    /// Waits for the end: a reader that closed, a disk that is full. Cancel-safe.
+    pub async fn ended(&self) -> Outcome {
+        let mut outcome = self.progress.outcome.subscribe();
+        let found = outcome.wait_for(Option::is_some).await;
+        found
+            .ok()
+            .and_then(|found| found.clone())
+            .expect("the sender lives in self and the value was waited for")
+    }
+
+    /// Writes what is queued, for at most `limit`, and ends the output.
+    pub async fn finish(&self, limit: Duration) -> Outcome {
+        match &self.way {
+            Way::Thread(queue) => {
+                queue.close();
+                match tokio::time::timeout(limit, self.ended()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        let bytes = queue.queued_bytes();
+                        self.progress.end(Outcome::Abandoned { bytes });
+                        queue.stop();
+                        self.outcome().unwrap_or(Outcome::Abandoned { bytes })
+                    }
+                }
+            }
+        }
+    }
+
+    fn open_file(path: &Path, options: &OutputOptions) -> Result<Self, OpenError> {
+        let cannot =
+            |error| OpenError::io("open", quoted(&path.to_string_lossy()).to_string())(error);
+        if let Some(rotate) = options.rotate {
+            let mut rotation = Rotation::new(path.to_owned(), rotate, options.overwrite);
+            let first = rotation.next_file().map_err(cannot)?;
+            return Self::spawn(options, move |queue, progress| {
+                writer::write_files(queue, progress, first, Some(rotation))
+            });
+        }
+        let special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+        let is_fifo = special && fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        if is_fifo {
+            let path = path.to_owned();
+            return Self::write_stream(options, move || OpenOptions::new().write(true).open(path));
+        }
+        let file = if special {
+            OpenOptions::new().write(true).open(path)
+        } else {
+            writer::create(path, options.overwrite)
+        };
+        let file = file.map_err(cannot)?;
+        Self::write_stream(options, move || Ok(file))
+    }
+
+    async fn open_datagrams(
+        datagrams: &Datagrams,
+        kind: DatagramKind,
+        options: &OutputOptions,
+    ) -> Result<Self, OpenError> {
+        let unfit = |why| OpenError::Unfit {
+            endpoint: match &kind {
+                DatagramKind::Plain => Endpoint::Udp(Box::new(datagrams.clone())),
+                DatagramKind::Rtp(_) => Endpoint::Rtp(Box::new(datagrams.clone())),
+            },
+            why,
+        };
+        if datagrams.port == 0 {
+            return Err(unfit("an output needs a port"));
+        }
+        if datagrams.options.timeout.is_some() {
+            return Err(unfit("timeout is for inputs"));
+        }
+        if !datagrams.options.sources.is_empty() {
+            return Err(unfit("source is for inputs"));
+        }
+        let Some(address) = net::resolve(&datagrams.host).await? else {
+            return Err(unfit("an output needs a host"));
+        };
+        let socket = net::sender(datagrams, address)?;
+        let mut writer = DatagramWriter::new(socket, kind, &datagrams.options);
+        Self::spawn(options, move |queue, progress| writer.run(queue, progress))
+    }
+
+    fn write_stream(
+        options: &OutputOptions,
+        open: impl FnOnce() -> io::Result<File> + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        Self::spawn(options, move |queue, progress| {
+            writer::write_files(queue, progress, open()?, None)
+        })
+    }
+
+    fn spawn(
+        options: &OutputOptions,
+        write: impl FnOnce(&Queue, &Progress) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let queue = Arc::new(Queue::new(options.queue_bytes, options.blocking));
+        let progress = Arc::new(Progress::new());
+        let output = Self {
+            way: Way::Thread(queue.clone()),
+            progress: progress.clone(),
+            address: None,
+        };
+        thread::Builder::new()
+            .name("media-output".to_owned())
+            .spawn(move || {
+                let result = write(&queue, &progress);
+                progress.end_with(result);
+                queue.stop();
+            })
+            .map_err(OpenError::io("start", "a writer thread".to_owned()))?;
+        Ok(output)
+    }
+}

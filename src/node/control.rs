@@ -1,0 +1,591 @@
+//! Our extension messages between neighbours: who is there, subscriptions, STATUS, probes, descriptions.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::push::send;
+use super::{Event, Loss, Node};
+use crate::chunk::ChunkIndex;
+use crate::ids::PeerId;
+use crate::integrity::key::VerifyingKey;
+use crate::peer::channel::{Channel, PATH_MAX, Phase, Probe, RemoteStatus, Subscriber};
+use crate::store::MunroIndex;
+use crate::time::{Instant, micros};
+use crate::wire::{
+    ChannelDescription, Extension, Hello, Mask, Message, PathBlock, ProbeReply, Status, Subscribe,
+    SubscribeReply,
+};
+
+/// Ticks from one STATUS to the next: one second.
+const STATUS_TICKS: u64 = 10;
+/// A neighbour that speaks our extensions sends STATUS each second; five missed and it is gone (algorithms §4.5).
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// RFC 7574 §3.12: dead after three minutes and three datagrams without an answer.
+const PLAIN_SILENCE_MAX: Duration = Duration::from_secs(180);
+const PLAIN_UNANSWERED_MAX: u32 = 3;
+/// Keeps NAT bindings open.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// The longest lease granted.
+const LEASE_MAX: Duration = Duration::from_secs(30);
+/// Pushed and not acknowledged for this long: given up.
+const ACK_WAIT: Duration = Duration::from_secs(1);
+/// When to ask again after a refusal.
+const RETRY_FULL: Duration = Duration::from_secs(2);
+
+impl Node {
+    pub(super) fn hello_for(&self, at: usize) -> Message {
+        let _ = at;
+        Message::Extension(Extension::Hello(Hello {
+            peer_id: self.peer_id,
+            role: self.role.code(),
+            uplink_kbps: self
+                .upload_limit_bps
+                .map_or(0, |bps| u32::try_from(bps / 1000).unwrap_or(u32::MAX)),
+            degree_max: u16::try_from(self.children_max).unwrap_or(u16::MAX),
+            slots_free: self.slots_free(),
+            ..Hello::default()
+        }))
+    }
+
+    fn slots_free(&self) -> u16 {
+        if self.draining {
+            return 0;
+        }
+        let mut free = self.children_max.saturating_sub(self.child_count());
+        if let Some(limit) = self.upload_limit_bps {
+            let each = self
+                .swarms
+                .iter()
+                .map(|swarm| swarm.rate_bps)
+                .max()
+                .unwrap_or(0)
+                .max(1);
+            let fits = usize::try_from(limit / each).unwrap_or(usize::MAX);
+            free = free.min(fits.saturating_sub(self.child_count()));
+        }
+        u16::try_from(free).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn on_extension(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        at: usize,
+        extension: Extension,
+    ) {
+        match extension {
+            Extension::Hello(hello) => {
+                if let Some(channel) = self.channels.get_mut(at) {
+                    channel.hello = Some(hello);
+                }
+            }
+            Extension::Subscribe(subscribe) => self.on_subscribe(now, at, &subscribe),
+            Extension::SubscribeReply(reply) => self.on_subscribe_reply(now, at, &reply),
+            Extension::Unsubscribe { .. } => self.on_unsubscribe(at),
+            Extension::Status(status) => self.on_status(now, at, status),
+            Extension::Probe { nonce, .. } => self.answer_probe(now, at, nonce),
+            Extension::ProbeReply(reply) => self.on_probe_reply(now, arrived, at, &reply),
+            Extension::QosFeedback(feedback) => {
+                if let Some(channel) = self.channels.get_mut(at) {
+                    channel.feedback = Some((
+                        feedback.late_permille,
+                        feedback.lost_permille,
+                        feedback.over_ms,
+                    ));
+                }
+            }
+            Extension::Munro(munro) => self.on_munro(now, arrived, at, munro),
+            Extension::NeedMunro(start) => self.on_need_munro(now, at, start),
+            Extension::Fetch { range, flags } => {
+                self.on_request(now, at, range, flags & Extension::HOLDS_HASHES != 0);
+            }
+            Extension::Describe => self.answer_describe(now, at),
+            Extension::Description(bytes) => self.on_description(at, bytes),
+            Extension::Unknown { .. } => {}
+        }
+    }
+
+    /// SUBSCRIBE: a child asks for the stream. Asked again it gets the same answer.
+    fn on_subscribe(&mut self, now: Instant, at: usize, subscribe: &Subscribe) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        let index = channel.swarm;
+        let repeated = channel
+            .subscriber
+            .as_ref()
+            .is_some_and(|child| child.id == subscribe.id);
+        let reason = if repeated {
+            SubscribeReply::OK
+        } else {
+            self.judge(at)
+        };
+        let Some(swarm) = self.swarms.get_mut(index) else {
+            return;
+        };
+        let substreams = swarm.terms.format.substreams;
+        if reason == SubscribeReply::OK && !repeated {
+            let from = subscribe
+                .entries
+                .first()
+                .map_or(ChunkIndex::ZERO, |entry| entry.from_chunk);
+            let window = &swarm.window;
+            let newest = window.newest().map(|slot| slot.index());
+            let start = match subscribe.from_mode {
+                Subscribe::EXACT => Some(MunroIndex::of(from)),
+                Subscribe::OLDEST => window.oldest().map(|slot| slot.index()),
+                Subscribe::LIVE_EDGE => newest,
+                _ => window.newest_entry().map(|slot| slot.index()).or(newest),
+            };
+            let start = start.unwrap_or_default();
+            let lease = Duration::from_millis(u64::from(subscribe.lease_ms))
+                .min(LEASE_MAX)
+                .max(SILENCE_MAX);
+            if let Some(channel) = self.channels.get_mut(at) {
+                let is_new = channel.subscriber.is_none();
+                channel.subscriber = Some(Subscriber {
+                    id: subscribe.id,
+                    wants_hashes: subscribe.flags & Subscribe::SEND_HASHES != 0,
+                    start,
+                    cursor: start,
+                    at_head: false,
+                    lease_end: now + lease,
+                    lease,
+                });
+                let addr = channel.addr;
+                if is_new {
+                    swarm.children.push(at);
+                    swarm.counters.accepted_subscriptions += 1;
+                    self.push_event(Event::ChildJoined { swarm: index, addr });
+                }
+            }
+        } else if reason != SubscribeReply::OK
+            && let Some(swarm) = self.swarms.get_mut(index)
+        {
+            swarm.counters.refused_subscriptions += 1;
+        }
+        let ok = reason == SubscribeReply::OK;
+        let reply = Extension::SubscribeReply(SubscribeReply {
+            id: subscribe.id,
+            accepted: if ok {
+                Mask::all(substreams)
+            } else {
+                Mask::none(substreams)
+            },
+            reason,
+            retry_ms: if ok { 0 } else { RETRY_FULL.as_millis() as u32 },
+            alternatives: if ok {
+                Vec::new()
+            } else {
+                self.alternatives(at)
+            },
+        });
+        let status = self.status_for(at);
+        self.send_extension(now, at, reply);
+        // The path comes with the answer, so that a loop shows before media flows.
+        if let Some(status) = status {
+            self.send_extension(now, at, status);
+        }
+        self.pump(now, at);
+    }
+
+    /// Whether a remote may become our child.
+    fn judge(&self, at: usize) -> u8 {
+        let Some(channel) = self.channels.get(at) else {
+            return SubscribeReply::POLICY;
+        };
+        if self.draining || self.closed {
+            return SubscribeReply::POLICY;
+        }
+        let path = self.path(channel.swarm);
+        if channel
+            .peer_id()
+            .is_some_and(|peer| peer == self.peer_id || path.contains(&peer))
+        {
+            return SubscribeReply::LOOP;
+        }
+        if path.len() >= PATH_MAX {
+            return SubscribeReply::DEPTH;
+        }
+        if !channel.is_child() && self.slots_free() == 0 {
+            return SubscribeReply::FULL;
+        }
+        SubscribeReply::OK
+    }
+
+    /// Children of ours that may have room for a remote we refuse.
+    fn alternatives(&self, at: usize) -> Vec<(PeerId, std::net::SocketAddr)> {
+        // Where a child listens is known to the tracker alone: its dialling address is no use to others.
+        let _ = at;
+        Vec::new()
+    }
+
+    fn on_unsubscribe(&mut self, at: usize) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        if channel.subscriber.take().is_none() {
+            return;
+        }
+        let (index, addr) = (channel.swarm, channel.addr);
+        if let Some(swarm) = self.swarms.get_mut(index) {
+            swarm.children.retain(|&child| child != at);
+        }
+        self.push_event(Event::ChildLeft { swarm: index, addr });
+    }
+
+    fn on_status(&mut self, now: Instant, at: usize, status: Status) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        if let Some(child) = &mut channel.subscriber {
+            child.lease_end = now + child.lease;
+        }
+        let path = status
+            .paths
+            .into_iter()
+            .next()
+            .map(|block| block.path)
+            .unwrap_or_default();
+        let in_loop = path.contains(&self.peer_id);
+        channel.status = Some(RemoteStatus {
+            at: now,
+            head: status.heads.first().copied().unwrap_or_default(),
+            depth: status.depth,
+            slots_free: status.slots_free,
+            cumulative_latency_us: status.cumulative_latency_us,
+            path: path.into_iter().take(PATH_MAX + 1).collect(),
+        });
+        if in_loop && channel.is_parent() {
+            let (index, addr) = (channel.swarm, channel.addr);
+            if let Some(swarm) = self.swarms.get_mut(index) {
+                swarm
+                    .candidates
+                    .on_refused(now, addr, Duration::from_secs(5));
+            }
+            self.drop_parent(now, at, Loss::Loop);
+        }
+    }
+
+    /// The peers from the source to us, ourselves last; only ourselves while there is no parent.
+    pub(super) fn path(&self, swarm: usize) -> Vec<PeerId> {
+        let mut path = self
+            .swarms
+            .get(swarm)
+            .and_then(|swarm| swarm.parent)
+            .and_then(|at| self.channels.get(at))
+            .and_then(|channel| channel.status.as_ref())
+            .map(|status| status.path.clone())
+            .unwrap_or_default();
+        path.truncate(PATH_MAX);
+        path.push(self.peer_id);
+        path
+    }
+
+    /// Hop latency from the parent: half the shortest of the recent round trips (algorithms §1.1, clocks unknown).
+    pub(super) fn hop_latency(&self, swarm: usize) -> Option<Duration> {
+        let parent = self.swarms.get(swarm)?.parent?;
+        let channel = self.channels.get(parent)?;
+        channel.rtt.is_known().then(|| channel.rtt.minimum() / 2)
+    }
+
+    /// Time from the source to us: the parent's, and the last hop.
+    pub(super) fn cumulative_latency(&self, swarm: usize) -> Option<Duration> {
+        let stream = self.swarms.get(swarm)?;
+        if stream.is_source() {
+            return Some(Duration::ZERO);
+        }
+        let status = self.channels.get(stream.parent?)?.status.as_ref()?;
+        Some(
+            Duration::from_micros(u64::from(status.cumulative_latency_us))
+                + self.hop_latency(swarm)?,
+        )
+    }
+
+    /// Whether a path to the source is known.
+    fn depth(&self, swarm: usize) -> u8 {
+        let rooted = self.swarms.get(swarm).is_some_and(|stream| {
+            stream.is_source()
+                || stream
+                    .parent
+                    .and_then(|at| self.channels.get(at))
+                    .and_then(|channel| channel.status.as_ref())
+                    .is_some_and(|status| status.depth > 0)
+        });
+        if rooted {
+            u8::try_from(self.path(swarm).len()).unwrap_or(u8::MAX)
+        } else {
+            0
+        }
+    }
+
+    fn status_for(&mut self, at: usize) -> Option<Extension> {
+        let index = self.channels.get(at)?.swarm;
+        let path = self.path(index);
+        let depth = self.depth(index);
+        let latency = self.cumulative_latency(index).map_or(0, micros);
+        let slots_free = self.slots_free();
+        let swarm = self.swarms.get(index)?;
+        let substreams = swarm.terms.format.substreams;
+        let channel = self.channels.get_mut(at)?;
+        channel.status_seq = channel.status_seq.wrapping_add(1);
+        let wanted = if channel.is_parent() {
+            Mask::all(substreams)
+        } else {
+            Mask::none(substreams)
+        };
+        Some(Extension::Status(Status {
+            seq: channel.status_seq,
+            heads: vec![swarm.head().unwrap_or_default(); usize::from(substreams)],
+            wanted,
+            recv_kbps: u32::try_from(swarm.rate_bps / 1000).unwrap_or(u32::MAX),
+            sent_kbps: u32::try_from(swarm.rate_bps / 1000 * swarm.children.len() as u64)
+                .unwrap_or(u32::MAX),
+            loss_permille: swarm.loss_permille(),
+            cumulative_latency_us: u32::try_from(latency).unwrap_or(u32::MAX),
+            jitter_us: u32::try_from(swarm.jitter.as_micros()).unwrap_or(u32::MAX),
+            depth,
+            slots_free,
+            uplink_kbps: self
+                .upload_limit_bps
+                .map_or(0, |bps| u32::try_from(bps / 1000).unwrap_or(u32::MAX)),
+            paths: vec![PathBlock {
+                mask: Mask::all(substreams),
+                path,
+            }],
+        }))
+    }
+
+    /// STATUS, with what we have before it, so that neighbours know whom to ask for repair.
+    fn send_status(&mut self, now: Instant, at: usize) {
+        let Some(status) = self.status_for(at) else {
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get(channel.swarm) else {
+            return;
+        };
+        let format = swarm.terms.format;
+        let have = swarm
+            .head()
+            .and_then(|head| swarm.window.complete().covering(head));
+        let feedback = swarm.feedback().filter(|_| channel.is_parent());
+        send(now, &mut self.outbox, channel, |out| {
+            if let Some(range) = have {
+                Message::Have(range).encode(&format, out);
+            }
+            status.encode(&format, out);
+            if let Some(feedback) = feedback {
+                Extension::QosFeedback(feedback).encode(&format, out);
+            }
+        });
+    }
+
+    pub(super) fn send_extension(&mut self, now: Instant, at: usize, extension: Extension) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get(channel.swarm) else {
+            return;
+        };
+        let format = swarm.terms.format;
+        send(now, &mut self.outbox, channel, |out| {
+            extension.encode(&format, out)
+        });
+    }
+
+    /// Asks a neighbour whether it is there.
+    pub(super) fn probe(&mut self, now: Instant, at: usize) {
+        let nonce = self.rng.next_u32();
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get(channel.swarm) else {
+            return;
+        };
+        let substreams = swarm.terms.format.substreams;
+        channel.probe = Some(match channel.probe {
+            Some(probe) => Probe {
+                nonce,
+                since: probe.since,
+                sent: now,
+                tries: probe.tries + 1,
+            },
+            None => Probe {
+                nonce,
+                since: now,
+                sent: now,
+                tries: 1,
+            },
+        });
+        self.send_extension(
+            now,
+            at,
+            Extension::Probe {
+                nonce,
+                mask: Mask::all(substreams),
+            },
+        );
+    }
+
+    fn answer_probe(&mut self, now: Instant, at: usize, nonce: u32) {
+        let Some(index) = self.channels.get(at).map(|channel| channel.swarm) else {
+            return;
+        };
+        let latency = self.cumulative_latency(index).map_or(0, micros);
+        let full = self.slots_free() == 0;
+        let path = self.path(index);
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        let substreams = swarm.terms.format.substreams;
+        let reply = ProbeReply {
+            nonce,
+            ready: if full {
+                Mask::none(substreams)
+            } else {
+                Mask::all(substreams)
+            },
+            recv_kbps: u32::try_from(swarm.rate_bps / 1000).unwrap_or(u32::MAX),
+            cumulative_latency_us: u32::try_from(latency).unwrap_or(u32::MAX),
+            saturated: u8::from(full),
+            paths: vec![PathBlock {
+                mask: Mask::all(substreams),
+                path,
+            }],
+        };
+        self.send_extension(now, at, Extension::ProbeReply(reply));
+    }
+
+    fn on_probe_reply(&mut self, now: Instant, arrived: Instant, at: usize, reply: &ProbeReply) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        if let Some(probe) = channel.probe
+            && probe.nonce == reply.nonce
+        {
+            channel.probe = None;
+            channel.rtt.sample(now, arrived - probe.sent);
+        }
+    }
+
+    fn answer_describe(&mut self, now: Instant, at: usize) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        let Some(bytes) = self
+            .swarms
+            .get(channel.swarm)
+            .and_then(|swarm| swarm.description.clone())
+        else {
+            return;
+        };
+        self.send_extension(now, at, Extension::Description(bytes));
+    }
+
+    /// DESCRIPTION: believed when the key of the channel signed it.
+    fn on_description(&mut self, at: usize, bytes: Bytes) {
+        let Some(index) = self.channels.get(at).map(|channel| channel.swarm) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(index) else {
+            return;
+        };
+        if swarm.description.is_some() || !swarm.asked_description {
+            return;
+        }
+        let Ok(description) = ChannelDescription::decode(bytes.clone()) else {
+            return;
+        };
+        let genuine = description.swarm_id == swarm.terms.swarm_id
+            && VerifyingKey::from_swarm_id(&description.swarm_id)
+                .is_ok_and(|key| key.verify(&description.signed_bytes(), &description.signature));
+        if genuine {
+            swarm.description = Some(bytes.clone());
+            self.push_event(Event::Described {
+                swarm: index,
+                description: bytes,
+            });
+        }
+    }
+
+    /// Leases, silences, STATUS and keepalives of all channels.
+    pub(super) fn tick_channels(&mut self, now: Instant) {
+        for swarm in &mut self.swarms {
+            swarm.tick(now);
+        }
+        for at in self.channels.places() {
+            let Some(channel) = self.channels.get_mut(at) else {
+                continue;
+            };
+            if matches!(channel.phase, Phase::Opening { .. }) {
+                self.resend_opening(now, at);
+                continue;
+            }
+            let ours = self.extensions && channel.has_extensions();
+            let silent = now - channel.last_heard;
+            let dead = if ours {
+                silent > SILENCE_MAX
+            } else {
+                silent > PLAIN_SILENCE_MAX && channel.unanswered >= PLAIN_UNANSWERED_MAX
+            };
+            if dead {
+                self.forget(now, at, Loss::Silent);
+                continue;
+            }
+            let lost = channel
+                .in_flight
+                .expire(now.saturating_sub(ACK_WAIT.max(channel.rtt.smoothed() * 4)));
+            if lost > 0 {
+                let rtt = channel.rtt.smoothed();
+                channel.ledbat.on_loss(now, lost, rtt);
+            }
+            if channel
+                .subscriber
+                .as_ref()
+                .is_some_and(|child| now > child.lease_end)
+            {
+                self.on_unsubscribe(at);
+                continue;
+            }
+            if channel
+                .subscriber
+                .as_ref()
+                .is_some_and(|child| !child.at_head)
+            {
+                self.pump(now, at);
+            }
+            let turn = (self.tick_count + at as u64).is_multiple_of(STATUS_TICKS);
+            let Some(channel) = self.channels.get(at) else {
+                continue;
+            };
+            if ours && turn {
+                self.send_status(now, at);
+                if self
+                    .channels
+                    .get(at)
+                    .is_some_and(|channel| channel.initiated && channel.probe.is_none())
+                {
+                    // Round-trip times to whoever we may need: half of one is the hop latency.
+                    self.probe(now, at);
+                }
+            } else if now - channel.last_sent >= KEEPALIVE {
+                let Some(channel) = self.channels.get_mut(at) else {
+                    continue;
+                };
+                send(now, &mut self.outbox, channel, |_| {});
+            }
+            if !ours {
+                self.serve_plain(now, at);
+            }
+        }
+    }
+
+    /// Whether a channel reads our extensions and may be asked to push.
+    pub(super) fn speaks_extensions(&self, channel: &Channel) -> bool {
+        self.extensions && channel.has_extensions()
+    }
+}

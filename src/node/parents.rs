@@ -1,0 +1,527 @@
+//! Getting and keeping a parent: calling candidates, subscribing, noticing that one died, changing over.
+//!
+//! One parent pushes; up to two more channels stay open, for repair and to change over to at once. While a change is
+//! under way the old parent is kept until the new one has delivered.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Event, Loss, Node, StartFrom};
+use crate::chunk::ChunkIndex;
+use crate::peer::channel::{Channel, Phase, Subscription};
+use crate::time::Instant;
+use crate::wire::{Entry, Extension, Mask, Subscribe, SubscribeReply};
+
+/// Channels to candidates kept open: the parent and two to fall back on.
+const SUPPLIERS_WANTED: usize = 3;
+/// Candidates called at once while there is no parent.
+const CALLS_AT_ONCE: usize = 3;
+/// A better candidate that was just called gets this long before a worse one is taken.
+const PREFERENCE_WAIT: Duration = Duration::from_millis(200);
+const SUBSCRIBE_RESEND: Duration = Duration::from_millis(250);
+const SUBSCRIBE_TRIES: u32 = 4;
+const LEASE_MS: u32 = 30_000;
+/// Media missing for this many of its usual spacings: is the parent still there?
+const SILENT_SPACINGS: u32 = 6;
+const SILENT_LEAST: Duration = Duration::from_millis(150);
+const SILENT_MOST: Duration = Duration::from_secs(1);
+/// Questions without an answer until a parent is dead, and their least spacing.
+const PROBES_MAX: u32 = 3;
+const PROBE_LEAST: Duration = Duration::from_millis(50);
+/// A parent that answers and pushes nothing is left for one that has more after this long.
+const STARVED: Duration = Duration::from_secs(1);
+/// How far ahead (in chunk numbers) another one must be: five munros.
+const STARVED_LEAD: u64 = 160;
+/// When a successor has not delivered by then, it is let go.
+const SUCCESSOR_SPAN: Duration = Duration::from_secs(2);
+/// Nothing urgent: look again then.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
+
+impl Node {
+    /// Does what is due about the parent of a channel, and sets when to look again.
+    pub(super) fn drive_parents(&mut self, now: Instant, index: usize) {
+        let Some(swarm) = self.swarms.get_mut(index) else {
+            return;
+        };
+        if swarm.is_source() || self.closed {
+            return;
+        }
+        swarm.parent_check = now + IDLE_CHECK;
+        self.resend_openings(now, index);
+        self.call_candidates(now, index);
+        self.resend_subscriptions(now, index);
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        match swarm.parent {
+            None => self.choose_parent(now, index),
+            Some(parent) => self.watch_parent(now, index, parent),
+        }
+    }
+
+    fn check_at(&mut self, index: usize, at: Instant) {
+        if let Some(swarm) = self.swarms.get_mut(index) {
+            swarm.parent_check = swarm.parent_check.min(at);
+        }
+    }
+
+    /// Our channels to candidates of a swarm.
+    fn calls(&self, index: usize) -> Vec<usize> {
+        self.channels
+            .iter()
+            .filter(|(_, channel)| channel.initiated && channel.swarm == index)
+            .map(|(at, _)| at)
+            .collect()
+    }
+
+    fn resend_openings(&mut self, now: Instant, index: usize) {
+        for at in self.calls(index) {
+            self.resend_opening(now, at);
+            if let Some(Phase::Opening { resend, .. }) =
+                self.channels.get(at).map(|channel| channel.phase)
+            {
+                self.check_at(index, resend);
+            }
+        }
+    }
+
+    fn call_candidates(&mut self, now: Instant, index: usize) {
+        for _ in 0..CALLS_AT_ONCE {
+            let calls = self.calls(index);
+            let Some(swarm) = self.swarms.get(index) else {
+                return;
+            };
+            if calls.len() >= SUPPLIERS_WANTED {
+                return;
+            }
+            let busy: Vec<SocketAddr> = calls
+                .iter()
+                .filter_map(|&at| self.channels.get(at))
+                .map(|channel| channel.addr)
+                .collect();
+            match swarm.candidates.next_call(|addr| busy.contains(&addr)) {
+                Some((when, addr)) if when <= now => {
+                    if self.dial(now, index, addr).is_none() {
+                        return;
+                    }
+                }
+                Some((when, _)) => return self.check_at(index, when),
+                None => {
+                    if calls.is_empty() && self.tick_count.is_multiple_of(10) {
+                        self.push_event(Event::NeedParents { swarm: index });
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes the best candidate that is open; waits a moment for a better one that was just called.
+    fn choose_parent(&mut self, now: Instant, index: usize) {
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        let mut best: Option<(usize, usize)> = None;
+        let mut wait: Option<(usize, Instant)> = None;
+        for at in self.calls(index) {
+            let Some(channel) = self.channels.get(at) else {
+                continue;
+            };
+            let rank = swarm.candidates.rank(channel.addr);
+            let refused = swarm
+                .candidates
+                .get(channel.addr)
+                .is_some_and(|known| known.refused_until > now);
+            match channel.phase {
+                Phase::Opening { since, .. } if now - since < PREFERENCE_WAIT => {
+                    if wait.is_none_or(|(least, _)| rank < least) {
+                        wait = Some((rank, since + PREFERENCE_WAIT));
+                    }
+                }
+                Phase::Open if !refused && !self.leads_through_us(channel) => {
+                    if best.is_none_or(|(least, _)| rank < least) {
+                        best = Some((rank, at));
+                    }
+                }
+                _ => {}
+            }
+        }
+        match (best, wait) {
+            (Some((rank, _)), Some((better, until))) if better < rank => {
+                self.check_at(index, until)
+            }
+            (Some((_, at)), _) => {
+                self.subscribe(now, at);
+                if let Some(swarm) = self.swarms.get_mut(index) {
+                    swarm.parent = Some(at);
+                    swarm.last_train = None;
+                    swarm.jitter.on_sender_changed();
+                }
+                self.note_plain_parent(now, index, at);
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn leads_through_us(&self, channel: &Channel) -> bool {
+        channel
+            .status
+            .as_ref()
+            .is_some_and(|status| status.path.contains(&self.peer_id))
+    }
+
+    /// A plain remote cannot be subscribed to; what it announced already is asked for.
+    fn note_plain_parent(&mut self, now: Instant, index: usize, at: usize) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        if self.speaks_extensions(channel) {
+            return;
+        }
+        let newest = channel
+            .newest_announced
+            .and_then(|newest| channel.available.covering(newest));
+        self.note_parent(index, at);
+        if let Some(range) = newest {
+            self.on_have(now, at, range);
+        }
+    }
+
+    /// Asks a remote to push.
+    fn subscribe(&mut self, now: Instant, at: usize) {
+        let id = (self.rng.next_u32() >> 16) as u16;
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        channel.subscription = Some(Subscription {
+            id,
+            since: now,
+            resend: now + SUBSCRIBE_RESEND,
+            tries: 1,
+            accepted: false,
+            last_media: None,
+        });
+        self.send_subscribe(now, at);
+    }
+
+    fn send_subscribe(&mut self, now: Instant, at: usize) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        if !self.speaks_extensions(channel) {
+            return;
+        }
+        let index = channel.swarm;
+        let Some(subscription) = channel.subscription else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(index) else {
+            return;
+        };
+        // Newcomers say where to begin; whoever has some of the stream goes on behind it.
+        let (from_mode, from_chunk) = match (swarm.newest, swarm.from) {
+            (Some(newest), _) => (Subscribe::EXACT, newest.plus(1).first_chunk()),
+            (None, StartFrom::Live) => (Subscribe::RANDOM_ACCESS, ChunkIndex::ZERO),
+            (None, StartFrom::Oldest) => (Subscribe::OLDEST, ChunkIndex::ZERO),
+        };
+        let describe = swarm.description.is_none() && !swarm.asked_description;
+        swarm.asked_description = true;
+        let message = Extension::Subscribe(Subscribe {
+            id: subscription.id,
+            flags: Subscribe::SEND_HASHES,
+            from_mode,
+            entries: vec![Entry {
+                substream: 0,
+                from_chunk,
+            }],
+            lease_ms: LEASE_MS,
+            priority: 0,
+        });
+        self.send_extension(now, at, message);
+        if describe {
+            self.send_extension(now, at, Extension::Describe);
+        }
+    }
+
+    fn resend_subscriptions(&mut self, now: Instant, index: usize) {
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        for at in [swarm.parent, swarm.successor].into_iter().flatten() {
+            let Some(channel) = self.channels.get_mut(at) else {
+                continue;
+            };
+            let plain = !(self.extensions && channel.has_extensions());
+            let Some(subscription) = &mut channel.subscription else {
+                continue;
+            };
+            if subscription.accepted || plain {
+                continue;
+            }
+            if now < subscription.resend {
+                let resend = subscription.resend;
+                self.check_at(index, resend);
+                continue;
+            }
+            if subscription.tries >= SUBSCRIBE_TRIES {
+                self.close_channel(now, at, Loss::Silent);
+                continue;
+            }
+            subscription.resend = now + SUBSCRIBE_RESEND * (1 << subscription.tries.min(4));
+            subscription.tries += 1;
+            let resend = subscription.resend;
+            self.send_subscribe(now, at);
+            self.check_at(index, resend);
+        }
+    }
+
+    pub(super) fn on_subscribe_reply(&mut self, now: Instant, at: usize, reply: &SubscribeReply) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        let Some(subscription) = &mut channel.subscription else {
+            return;
+        };
+        if subscription.id != reply.id {
+            return;
+        }
+        let (index, addr) = (channel.swarm, channel.addr);
+        if reply.reason == SubscribeReply::OK {
+            subscription.accepted = true;
+            let is_parent = self
+                .swarms
+                .get(index)
+                .is_some_and(|swarm| swarm.parent == Some(at));
+            if is_parent {
+                self.note_parent(index, at);
+            }
+            return;
+        }
+        channel.subscription = None;
+        let Some(swarm) = self.swarms.get_mut(index) else {
+            return;
+        };
+        let retry = Duration::from_millis(u64::from(reply.retry_ms));
+        swarm.candidates.on_refused(now, addr, retry);
+        for (_, alternative) in &reply.alternatives {
+            swarm.candidates.add(*alternative, false);
+        }
+        if swarm.successor == Some(at) {
+            swarm.successor = None;
+        }
+        if swarm.parent == Some(at) {
+            swarm.parent = None;
+        }
+        self.push_event(Event::ParentRefused {
+            swarm: index,
+            addr,
+            reason: reply.reason,
+        });
+        self.drive_parents(now, index);
+    }
+
+    /// Tells the shell who pushes to us now, once for each change.
+    fn note_parent(&mut self, index: usize, at: usize) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        let (addr, peer) = (channel.addr, channel.peer_id());
+        let Some(swarm) = self.swarms.get_mut(index) else {
+            return;
+        };
+        if swarm.known_parent == Some(addr) {
+            return;
+        }
+        let first = swarm.known_parent.is_none();
+        swarm.known_parent = Some(addr);
+        if !first {
+            swarm.counters.parent_changes += 1;
+        }
+        self.push_event(Event::ParentChanged {
+            swarm: index,
+            addr,
+            peer,
+            first,
+        });
+    }
+
+    /// Leaves a parent, keeping its channel.
+    pub(super) fn drop_parent(&mut self, now: Instant, at: usize, reason: Loss) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        channel.subscription = None;
+        channel.probe = None;
+        let (index, addr) = (channel.swarm, channel.addr);
+        let Some(swarm) = self.swarms.get_mut(index) else {
+            return;
+        };
+        let substreams = swarm.terms.format.substreams;
+        if swarm.parent == Some(at) {
+            swarm.parent = None;
+            swarm.repair.ask_again(now);
+        }
+        if swarm.successor == Some(at) {
+            swarm.successor = None;
+        }
+        self.send_extension(
+            now,
+            at,
+            Extension::Unsubscribe {
+                mask: Mask::all(substreams),
+                reason: 0,
+            },
+        );
+        self.push_event(Event::ParentLost {
+            swarm: index,
+            addr,
+            reason,
+        });
+        self.drive_parents(now, index);
+    }
+
+    /// Is the parent alive, and does it still have what others have?
+    fn watch_parent(&mut self, now: Instant, index: usize, parent: usize) {
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        let Some(channel) = self.channels.get(parent) else {
+            return;
+        };
+        if !self.speaks_extensions(channel) {
+            return;
+        }
+        let Some(subscription) = channel.subscription else {
+            return;
+        };
+        if !subscription.accepted {
+            return;
+        }
+        if let Some(successor) = swarm.successor {
+            return self.watch_successor(now, index, parent, successor);
+        }
+        // A stream that never began, or has ended, is not missed.
+        let Some(last) = subscription.last_media else {
+            return;
+        };
+        let limit = (swarm.train_spacing * SILENT_SPACINGS).clamp(SILENT_LEAST, SILENT_MOST);
+        let silent_at = last + limit;
+        if now < silent_at {
+            return self.check_at(index, silent_at);
+        }
+        match channel.probe {
+            Some(probe) => {
+                let wait = channel.rtt.timeout(PROBE_LEAST);
+                let next = probe.sent + wait;
+                if now < next {
+                    return self.check_at(index, next);
+                }
+                if probe.tries >= PROBES_MAX {
+                    return self.forget(now, parent, Loss::Silent);
+                }
+                self.probe(now, parent);
+                self.check_at(index, now + wait);
+            }
+            // It answered since the media stopped: alive. Ask again now and then, and see whether others have more.
+            None => {
+                let asked_lately = swarm.last_liveness.is_some_and(|at| now - at < limit);
+                if !asked_lately {
+                    if let Some(swarm) = self.swarms.get_mut(index) {
+                        swarm.last_liveness = Some(now);
+                    }
+                    self.probe(now, parent);
+                    self.check_at(index, now + PROBE_LEAST);
+                }
+                if now - last >= STARVED {
+                    self.find_successor(now, index, parent);
+                }
+            }
+        }
+    }
+
+    /// Subscribes with a neighbour that is ahead of our parent.
+    fn find_successor(&mut self, now: Instant, index: usize, parent: usize) {
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        let ours = swarm
+            .newest
+            .map_or(0, |newest| newest.chunks().last().get());
+        let ahead = self
+            .calls(index)
+            .into_iter()
+            .filter(|&at| at != parent)
+            .find(|&at| {
+                self.channels.get(at).is_some_and(|channel| {
+                    let refused = swarm
+                        .candidates
+                        .get(channel.addr)
+                        .is_some_and(|known| known.refused_until > now);
+                    channel.is_open()
+                        && !refused
+                        && !self.leads_through_us(channel)
+                        && channel.status.as_ref().is_some_and(|status| {
+                            now - status.at < Duration::from_secs(3)
+                                && status.head.get() > ours + STARVED_LEAD
+                        })
+                })
+            });
+        if let Some(at) = ahead {
+            self.subscribe(now, at);
+            if let Some(swarm) = self.swarms.get_mut(index) {
+                swarm.successor = Some(at);
+            }
+        }
+    }
+
+    /// The new parent takes over with its first media; the old one is told to stop.
+    fn watch_successor(&mut self, now: Instant, index: usize, parent: usize, successor: usize) {
+        let Some(subscription) = self
+            .channels
+            .get(successor)
+            .and_then(|channel| channel.subscription)
+        else {
+            if let Some(swarm) = self.swarms.get_mut(index) {
+                swarm.successor = None;
+            }
+            return;
+        };
+        if subscription.last_media.is_some() {
+            let Some(swarm) = self.swarms.get_mut(index) else {
+                return;
+            };
+            swarm.successor = None;
+            swarm.parent = Some(successor);
+            swarm.jitter.on_sender_changed();
+            self.drop_parent(now, parent, Loss::Starved);
+            self.note_parent(index, successor);
+        } else if now - subscription.since > SUCCESSOR_SPAN {
+            let Some(swarm) = self.swarms.get_mut(index) else {
+                return;
+            };
+            swarm.successor = None;
+            if let Some(addr) = self.channels.get(successor).map(|channel| channel.addr) {
+                swarm
+                    .candidates
+                    .on_refused(now, addr, Duration::from_secs(5));
+            }
+            if let Some(channel) = self.channels.get_mut(successor) {
+                channel.subscription = None;
+            }
+            let substreams = self
+                .swarms
+                .get(index)
+                .map_or(1, |swarm| swarm.terms.format.substreams);
+            self.send_extension(
+                now,
+                successor,
+                Extension::Unsubscribe {
+                    mask: Mask::all(substreams),
+                    reason: 0,
+                },
+            );
+        } else {
+            self.check_at(index, now + PROBE_LEAST);
+        }
+    }
+}

@@ -1,0 +1,687 @@
+//! What goes out: new chunks to every child in trains, backlog to newcomers, single chunks on request.
+//!
+//! Children at the head of the stream get every new munro at once, from bytes laid out a single time. A child that is
+//! behind is pumped through its own window until it has caught up.
+
+use std::time::Duration;
+
+use super::Node;
+use super::outbox::{Outbox, Target, Train};
+use super::swarm::{Fresh, Swarm};
+use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::peer::channel::Channel;
+use crate::schedule::repair::{Ask, Hole, REORDER_DELAY, Supplier};
+use crate::store::{MunroIndex, Slot};
+use crate::time::Instant;
+use crate::wire::{Extension, Format, Message, Munro, encode_data_header};
+
+/// Munros sent to one child in one go while it catches up.
+const PUMP_MUNROS_MAX: usize = 16;
+/// What may be under way to a child at the head before it is treated as behind: half a second of 8 Mbit/s.
+const HEAD_IN_FLIGHT_BYTES: u64 = 512 * 1024;
+/// A hole is followed for this long where nobody plays.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// Missing munros asked for at once.
+const MUNRO_GAP_MAX: u64 = 256;
+/// The least wait for the answer to a request.
+const ANSWER_LEAST: Duration = Duration::from_millis(20);
+
+impl Node {
+    /// Chunks that wait for a lost signature show which others are lost too: those are asked for without waiting.
+    fn note_holes_in_pending(&mut self, now: Instant, at: usize, from: MunroIndex, to: MunroIndex) {
+        let Some(swarm) = self.swarms.get_mut(at) else {
+            return;
+        };
+        let Some(channel) = swarm.parent.and_then(|parent| self.channels.get(parent)) else {
+            return;
+        };
+        for (index, mask) in channel.pending.masks() {
+            if index < from || index >= to {
+                continue;
+            }
+            for place in 0..32 - mask.leading_zeros() {
+                if mask & (1 << place) == 0 {
+                    let hole = Hole::Chunk(index.chunk_at(place));
+                    swarm
+                        .repair
+                        .want(now, hole, REORDER_DELAY, now + GIVE_UP_AFTER);
+                }
+            }
+        }
+    }
+
+    /// After anything came in or was made: push it, ask for what is missing, acknowledge, play.
+    pub(super) fn flush(&mut self, now: Instant) {
+        for at in 0..self.swarms.len() {
+            if self
+                .swarms
+                .get(at)
+                .is_some_and(|swarm| !swarm.fresh.is_empty())
+            {
+                self.flush_fresh(now, at);
+            }
+            self.poll_repair(now, at);
+            self.poll_playout(now, at);
+        }
+        self.flush_acks(now);
+    }
+
+    fn flush_fresh(&mut self, now: Instant, at: usize) {
+        let Some(swarm) = self.swarms.get_mut(at) else {
+            return;
+        };
+        let mut fresh = std::mem::take(&mut swarm.fresh);
+        fresh.sort_unstable_by_key(|fresh| fresh.index);
+        let before = swarm.newest;
+        for &one in &fresh {
+            swarm.mark_entries(one);
+            if one.is_new {
+                note_holes(now, swarm, one.index);
+            }
+        }
+        if let (Some(before), Some(newest)) = (before, swarm.newest)
+            && newest > before.plus(1)
+        {
+            self.note_holes_in_pending(now, at, before, newest);
+        }
+        self.start_playout(at, &fresh);
+        for &one in &fresh {
+            self.push_fresh(now, at, one);
+            self.announce_to_plain(now, at, one.index);
+        }
+        fresh.clear();
+        if let Some(swarm) = self.swarms.get_mut(at) {
+            swarm.fresh = fresh;
+        }
+    }
+
+    /// A player begins at the first place in the first munro where it can, else at its first chunk.
+    fn start_playout(&mut self, at: usize, fresh: &[Fresh]) {
+        let Some(swarm) = self.swarms.get_mut(at) else {
+            return;
+        };
+        let Some(playout) = &mut swarm.playout else {
+            return;
+        };
+        if playout.next().is_some() {
+            return;
+        }
+        let first = fresh
+            .iter()
+            .find(|fresh| fresh.is_new)
+            .map(|fresh| fresh.index);
+        if let Some(slot) = first.and_then(|index| swarm.window.slot(index)) {
+            let entry = slot
+                .entry()
+                .filter(|_| swarm.from == super::StartFrom::Live)
+                .unwrap_or(0);
+            playout.start_at(slot.index().chunk_at(entry));
+        }
+    }
+
+    /// One munro with new chunks in it, to all children that are far enough.
+    fn push_fresh(&mut self, now: Instant, at: usize, fresh: Fresh) {
+        let now_us = self.epoch.unix_micros(now);
+        let Self {
+            swarms,
+            channels,
+            outbox,
+            ..
+        } = self;
+        let Some(swarm) = swarms.get_mut(at) else {
+            return;
+        };
+        if swarm.children.is_empty() {
+            return;
+        }
+        let Some(slot) = swarm.window.slot(fresh.index) else {
+            return;
+        };
+        // Laid out at most twice: whole for those who get it in turn, and only the new chunks for those past it.
+        let mut whole: Option<Train> = None;
+        let mut stragglers: Option<Train> = None;
+        let mut pushed = 0u64;
+        for &child in &swarm.children {
+            let Some(channel) = channels.get_mut(child) else {
+                continue;
+            };
+            let Some(subscriber) = &mut channel.subscriber else {
+                continue;
+            };
+            if fresh.index < subscriber.start {
+                continue;
+            }
+            let in_turn = subscriber.cursor <= fresh.index;
+            if in_turn && !subscriber.at_head {
+                continue;
+            }
+            if in_turn
+                && channel.ledbat.in_flight_bytes()
+                    > HEAD_IN_FLIGHT_BYTES.max(channel.ledbat.window_bytes())
+            {
+                subscriber.at_head = false;
+                continue;
+            }
+            let train = if in_turn || fresh.is_new {
+                whole.get_or_insert_with(|| {
+                    lay_out(outbox, swarm, slot, slot.payload_mask(), true, now_us)
+                })
+            } else if fresh.mask != 0 {
+                stragglers
+                    .get_or_insert_with(|| lay_out(outbox, swarm, slot, fresh.mask, false, now_us))
+            } else {
+                continue;
+            };
+            subscriber.cursor = subscriber.cursor.max(fresh.index.plus(1));
+            let with_hashes = subscriber.wants_hashes;
+            pushed += note_sent(now, channel, fresh.index, train, with_hashes);
+        }
+        for train in [whole, stragglers].into_iter().flatten() {
+            outbox.push_train(train);
+        }
+        swarm.counters.sent_packets += pushed;
+    }
+
+    /// Sends a child that is behind what its window allows.
+    pub(super) fn pump(&mut self, now: Instant, at: usize) {
+        let now_us = self.epoch.unix_micros(now);
+        let Self {
+            swarms,
+            channels,
+            outbox,
+            ..
+        } = self;
+        for _ in 0..PUMP_MUNROS_MAX {
+            let Some(channel) = channels.get_mut(at) else {
+                return;
+            };
+            let Some(swarm) = swarms.get_mut(channel.swarm) else {
+                return;
+            };
+            let Some(subscriber) = &mut channel.subscriber else {
+                return;
+            };
+            if subscriber.at_head {
+                return;
+            }
+            let Some(slot) = swarm.window.slots_from(subscriber.cursor).next() else {
+                subscriber.at_head = true;
+                return;
+            };
+            if !channel.ledbat.may_send() {
+                return;
+            }
+            subscriber.cursor = slot.index().plus(1);
+            let with_hashes = subscriber.wants_hashes;
+            let index = slot.index();
+            let mut train = lay_out(outbox, swarm, slot, slot.payload_mask(), true, now_us);
+            let pushed = note_sent(now, channel, index, &mut train, with_hashes);
+            outbox.push_train(train);
+            swarm.counters.sent_packets += pushed;
+        }
+    }
+
+    /// What a child got: its window opens, and its round-trip time is known better.
+    pub(super) fn on_ack(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        at: usize,
+        range: ChunkRange,
+        delay_us: i64,
+    ) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        let (bytes, sent_at) = channel.in_flight.on_ack(range);
+        if !channel.has_extensions() {
+            channel.note_have(range);
+        }
+        if let Some(sent_at) = sent_at {
+            channel.rtt.sample(now, arrived - sent_at);
+            channel.ledbat.on_ack(now, bytes, delay_us);
+        }
+        if channel
+            .subscriber
+            .as_ref()
+            .is_some_and(|child| !child.at_head)
+        {
+            self.pump(now, at);
+        }
+        self.serve_plain(now, at);
+    }
+
+    /// Sends the acknowledgements that are due: one a channel, not one a chunk.
+    fn flush_acks(&mut self, now: Instant) {
+        let Self {
+            swarms,
+            channels,
+            outbox,
+            ..
+        } = self;
+        for swarm in swarms.iter() {
+            for &at in &swarm.suppliers {
+                let Some(channel) = channels.get_mut(at) else {
+                    continue;
+                };
+                let Some((index, delay_us)) = channel.ack_due.take() else {
+                    continue;
+                };
+                // Nothing is acknowledged before it is proven (RFC 7574 §3.5); what waits is looked at again.
+                let Some(range) = acknowledged(swarm, index) else {
+                    if !channel.pending.is_empty() {
+                        channel.ack_due = Some((index, delay_us));
+                    }
+                    continue;
+                };
+                let message = Message::Ack { range, delay_us };
+                send(now, outbox, channel, |out| {
+                    message.encode(&swarm.terms.format, out)
+                });
+            }
+        }
+    }
+
+    /// A remote wants single chunks: REQUEST, or FETCH when it holds the hashes.
+    pub(super) fn on_request(
+        &mut self,
+        now: Instant,
+        at: usize,
+        range: ChunkRange,
+        holds_hashes: bool,
+    ) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get(channel.swarm) else {
+            return;
+        };
+        let (Some(oldest), Some(newest)) = (swarm.window.oldest(), swarm.window.newest()) else {
+            return;
+        };
+        let held = ChunkRange::new(oldest.index().first_chunk(), newest.index().chunks().last());
+        let Some(range) = held.and_then(|held| held.intersection(range)) else {
+            return;
+        };
+        if !channel.has_extensions() || !self.extensions {
+            return self.note_plain_request(now, at, range);
+        }
+        let mut index = MunroIndex::of(range.first());
+        while index <= MunroIndex::of(range.last()) {
+            self.serve_munro(now, at, index, range, holds_hashes);
+            index = index.plus(1);
+            if !self
+                .channels
+                .get(at)
+                .is_some_and(|channel| channel.ledbat.may_send())
+            {
+                // The asker repeats what it still needs; a flood of requests stops here (S-15).
+                return;
+            }
+        }
+    }
+
+    fn serve_munro(
+        &mut self,
+        now: Instant,
+        at: usize,
+        index: MunroIndex,
+        range: ChunkRange,
+        holds_hashes: bool,
+    ) {
+        let now_us = self.epoch.unix_micros(now);
+        let Self {
+            swarms,
+            channels,
+            outbox,
+            ..
+        } = self;
+        let Some(channel) = channels.get_mut(at) else {
+            return;
+        };
+        let Some(swarm) = swarms.get_mut(channel.swarm) else {
+            return;
+        };
+        let Some(slot) = swarm.window.slot(index) else {
+            return;
+        };
+        let mut mask = 0;
+        for place in 0..32 {
+            let chunk = index.chunk_at(place);
+            if slot.payload_mask() & (1 << place) != 0
+                && range.contains(chunk)
+                && channel.served.allow(chunk)
+            {
+                mask |= 1 << place;
+            }
+        }
+        if mask == 0 {
+            return;
+        }
+        let mut train = lay_out(outbox, swarm, slot, mask, !holds_hashes, now_us);
+        let sent = note_sent(now, channel, index, &mut train, true);
+        outbox.push_train(train);
+        channel.counters.retransmitted_chunks += sent;
+        swarm.counters.retransmitted_packets += sent;
+        swarm.counters.sent_packets += sent;
+    }
+
+    /// A remote lacks the hashes of a munro.
+    pub(super) fn on_need_munro(&mut self, now: Instant, at: usize, start: ChunkIndex) {
+        let Self {
+            swarms,
+            channels,
+            outbox,
+            ..
+        } = self;
+        let Some(channel) = channels.get_mut(at) else {
+            return;
+        };
+        let Some(swarm) = swarms.get(channel.swarm) else {
+            return;
+        };
+        let Some(slot) = swarm.window.slot(MunroIndex::of(start)) else {
+            return;
+        };
+        // Counted as its first chunk is: nobody needs it more than a few times.
+        if !slot.tree().is_complete() || !channel.served.allow(slot.index().first_chunk()) {
+            return;
+        }
+        let format = swarm.terms.format;
+        send(now, outbox, channel, |out| {
+            encode_hashes(swarm, slot, &format, out)
+        });
+    }
+
+    /// Asks for what is missing.
+    pub(super) fn poll_repair(&mut self, now: Instant, at: usize) {
+        let Some(swarm) = self.swarms.get_mut(at) else {
+            return;
+        };
+        if swarm
+            .repair
+            .deadline()
+            .is_none_or(|deadline| deadline > now)
+        {
+            return;
+        }
+        let mut asks: Vec<Ask> = Vec::new();
+        let channels = &self.channels;
+        let (parent, suppliers) = (swarm.parent, &swarm.suppliers);
+        swarm.repair.poll(
+            now,
+            |hole| suppliers_of(channels, suppliers, parent, hole),
+            &mut asks,
+        );
+        swarm.counters.requested_packets += asks.len() as u64;
+        self.send_asks(now, at, &asks);
+    }
+
+    /// One datagram a remote: NEED_MUNRO for munros, FETCH or REQUEST for runs of chunks.
+    fn send_asks(&mut self, now: Instant, at: usize, asks: &[Ask]) {
+        let extensions = self.extensions;
+        let Self {
+            swarms,
+            channels,
+            outbox,
+            ..
+        } = self;
+        let Some(swarm) = swarms.get(at) else { return };
+        let format = swarm.terms.format;
+        let mut remotes: Vec<usize> = asks.iter().map(|ask| ask.channel).collect();
+        remotes.sort_unstable();
+        remotes.dedup();
+        for remote in remotes {
+            let Some(channel) = channels.get_mut(remote) else {
+                continue;
+            };
+            let extended = extensions && channel.has_extensions();
+            let mut messages: Vec<Message> = Vec::new();
+            let mut run: Option<ChunkRange> = None;
+            let end_run = |run: &mut Option<ChunkRange>, messages: &mut Vec<Message>| {
+                let Some(range) = run.take() else { return };
+                let holds = swarm.window.slot(MunroIndex::of(range.first())).is_some();
+                messages.push(if extended {
+                    let flags = if holds { Extension::HOLDS_HASHES } else { 0 };
+                    Message::Extension(Extension::Fetch { range, flags })
+                } else {
+                    Message::Request(range)
+                });
+            };
+            for ask in asks.iter().filter(|ask| ask.channel == remote) {
+                match ask.hole {
+                    Hole::Munro(index) => {
+                        end_run(&mut run, &mut messages);
+                        if extended {
+                            messages.push(Message::Extension(Extension::NeedMunro(
+                                index.first_chunk(),
+                            )));
+                        }
+                    }
+                    Hole::Chunk(chunk) => {
+                        let joined = run
+                            .filter(|run| run.last().plus(1) == chunk)
+                            .filter(|run| MunroIndex::of(run.first()) == MunroIndex::of(chunk))
+                            .and_then(|run| ChunkRange::new(run.first(), chunk));
+                        if joined.is_none() {
+                            end_run(&mut run, &mut messages);
+                        }
+                        run = Some(joined.unwrap_or(ChunkRange::single(chunk)));
+                    }
+                }
+            }
+            end_run(&mut run, &mut messages);
+            for batch in messages.chunks(48) {
+                send(now, outbox, channel, |out| {
+                    for message in batch {
+                        message.encode(&format, out);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Sends one datagram on a channel.
+pub(super) fn send(
+    now: Instant,
+    outbox: &mut Outbox,
+    channel: &mut Channel,
+    fill: impl FnOnce(&mut Vec<u8>),
+) {
+    let bytes = outbox.datagram(channel.port, channel.addr, channel.remote.channel, fill);
+    channel.last_sent = now;
+    channel.unanswered = channel.unanswered.saturating_add(1);
+    channel.counters.sent_packets += 1;
+    channel.counters.sent_bytes += bytes as u64;
+}
+
+/// Adds a child to a train and to the books. Gives the chunks sent.
+fn note_sent(
+    now: Instant,
+    channel: &mut Channel,
+    index: MunroIndex,
+    train: &mut Train,
+    with_hashes: bool,
+) -> u64 {
+    let (datagrams, bytes) = train.size_for(with_hashes);
+    train.add_target(Target {
+        remote: channel.remote.channel,
+        port: channel.port,
+        to: channel.addr,
+        with_hashes,
+    });
+    channel.last_sent = now;
+    channel.unanswered = channel.unanswered.saturating_add(1);
+    channel.counters.sent_packets += datagrams;
+    channel.counters.sent_bytes += bytes;
+    channel.ledbat.on_sent(bytes);
+    channel
+        .in_flight
+        .on_sent(now, index, u32::try_from(bytes).unwrap_or(u32::MAX));
+    train.chunk_count()
+}
+
+/// Lays out chunks of a munro, and its hashes behind them.
+fn lay_out(
+    outbox: &mut Outbox,
+    swarm: &Swarm,
+    slot: &Slot,
+    mask: u32,
+    hashes: bool,
+    now_us: u64,
+) -> Train {
+    let format = &swarm.terms.format;
+    let mut train = outbox.new_train();
+    for place in 0..32 {
+        if mask & (1 << place) == 0 {
+            continue;
+        }
+        let Some(payload) = slot.payload(place) else {
+            continue;
+        };
+        let out = train.begin_datagram();
+        encode_data_header(out, format, slot.index().chunk_at(place), now_us);
+        out.extend_from_slice(payload);
+    }
+    if hashes {
+        encode_hashes(swarm, slot, format, train.begin_hashes());
+    }
+    train
+}
+
+/// What is complete around a munro, its signature, its leaf hashes.
+fn encode_hashes(swarm: &Swarm, slot: &Slot, format: &Format, out: &mut Vec<u8>) {
+    if let Some(range) = swarm.window.complete_around(slot.index()) {
+        Message::Have(range).encode(format, out);
+    }
+    let Some(leaves) = slot.tree().leaves() else {
+        return;
+    };
+    let munro = slot.munro();
+    Extension::Munro(Munro {
+        start: slot.index().first_chunk(),
+        time: munro.time(),
+        signature: munro.signature().clone(),
+        leaves,
+    })
+    .encode(format, out);
+}
+
+/// The run to acknowledge for a munro: everything around it when it is whole, else the longest run in it.
+fn acknowledged(swarm: &Swarm, index: MunroIndex) -> Option<ChunkRange> {
+    if let Some(range) = swarm.window.complete_around(index) {
+        return Some(range);
+    }
+    let held = swarm.window.slot(index)?.held_mask();
+    let mut best: Option<(u32, u32)> = None;
+    let mut place = 0;
+    while place < 32 {
+        let run = (held >> place).trailing_ones();
+        if run > 0 && best.is_none_or(|(_, longest)| run > longest) {
+            best = Some((place, run));
+        }
+        place += run.max(1);
+    }
+    let (first, run) = best?;
+    ChunkRange::from_count(index.chunk_at(first), u64::from(run))
+}
+
+/// Follows the holes in a munro just proven, and in the numbers before it.
+fn note_holes(now: Instant, swarm: &mut Swarm, index: MunroIndex) {
+    let before = swarm.newest;
+    swarm.newest = swarm.newest.max(Some(index));
+    if swarm.is_source() {
+        return;
+    }
+    let Some(slot) = swarm.window.slot(index) else {
+        return;
+    };
+    // A player has no use for a chunk long after it was due, but children may be behind us.
+    let give_up = match &swarm.playout {
+        Some(playout) => {
+            (playout.due(slot) + Duration::from_secs(1)).max(now + Duration::from_secs(2))
+        }
+        None => now + GIVE_UP_AFTER,
+    };
+    let missing = slot.missing_mask() & slot.filled_mask();
+    // With the hashes of single leaves unknown (a plain parent) chunks are asked for as they are announced.
+    if slot.tree().is_complete() && missing != 0 {
+        let mut noticed = 0;
+        for place in 0..32 {
+            if missing & (1 << place) != 0 {
+                noticed += u64::from(swarm.repair.want(
+                    now,
+                    Hole::Chunk(index.chunk_at(place)),
+                    REORDER_DELAY,
+                    give_up,
+                ));
+            }
+        }
+        swarm.counters.lost_packets += noticed;
+    }
+    if let Some(before) = before
+        && let Some(gap) =
+            ChunkRange::new(before.plus(1).first_chunk(), index.first_chunk().minus(1))
+    {
+        note_gap(now, swarm, gap, REORDER_DELAY, give_up);
+    }
+}
+
+/// Follows whole munros that were passed over. More of them than can be lost in a row is a jump in the numbers.
+pub(super) fn note_gap(
+    now: Instant,
+    swarm: &mut Swarm,
+    gap: ChunkRange,
+    after: Duration,
+    give_up: Instant,
+) {
+    let (first, last) = (MunroIndex::of(gap.first()), MunroIndex::of(gap.last()));
+    if last.get() - first.get() >= MUNRO_GAP_MAX {
+        return;
+    }
+    let mut index = first;
+    while index <= last {
+        if swarm.window.slot(index).is_none() {
+            swarm.repair.want(now, Hole::Munro(index), after, give_up);
+        }
+        index = index.plus(1);
+    }
+}
+
+/// Who may have a hole: the parent, and whoever announced it.
+fn suppliers_of(
+    channels: &super::Channels,
+    suppliers: &[usize],
+    parent: Option<usize>,
+    hole: Hole,
+) -> Vec<Supplier> {
+    let mut list = Vec::with_capacity(suppliers.len());
+    for &at in suppliers {
+        let Some(channel) = channels.get(at) else {
+            continue;
+        };
+        let has = match hole {
+            Hole::Chunk(chunk) => channel.has(chunk),
+            Hole::Munro(index) => channel.available.overlaps(index.chunks()),
+        };
+        let is_parent = parent == Some(at);
+        // A parent may have what it could not announce whole.
+        let may_have = has || is_parent;
+        if channel.is_open() && !channel.chokes_us && may_have {
+            list.push(Supplier {
+                channel: at,
+                timeout: channel.rtt.timeout(ANSWER_LEAST),
+                is_parent,
+            });
+        }
+    }
+    list
+}
+
+impl Train {
+    /// Datagrams with a chunk in them.
+    fn chunk_count(&self) -> u64 {
+        self.size_for(false).0
+    }
+}

@@ -1,0 +1,156 @@
+//! What a node counted, for records, metrics and trackers.
+
+use std::time::Duration;
+
+use super::{Node, Role};
+use crate::peer::handshake::Refused;
+use crate::stats;
+use crate::stats::{Counters, NeighbourCounters};
+use crate::time::{Instant, micros};
+use crate::wire::DecodeError;
+
+/// Counts of the node as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// Datagrams received.
+    pub recv_datagrams: u64,
+    /// Bytes received.
+    pub recv_bytes: u64,
+    /// Datagrams sent.
+    pub sent_datagrams: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Datagrams that could not be read to their end.
+    pub malformed_datagrams: u64,
+    /// Why the last one could not.
+    pub last_decode_error: Option<DecodeError>,
+    /// Datagrams on no channel of theirs.
+    pub misdirected_datagrams: u64,
+    /// Openings answered.
+    pub answered_handshakes: u64,
+    /// Channels opened.
+    pub handshakes: u64,
+    /// Openings that failed a check or got no answer.
+    pub failed_handshakes: u64,
+    /// Why the last one failed its check.
+    pub last_refusal: Option<Refused>,
+    /// Messages that were not allowed.
+    pub violations: u64,
+    /// Channels lost by their remotes for violations.
+    pub bans: u64,
+    /// Chunks nobody asked for.
+    pub unrequested_chunks: u64,
+    /// Chunks that came without the hashes to prove them.
+    pub unprovable_chunks: u64,
+    /// The longest that a repaired hole was open.
+    pub slowest_repair: Duration,
+}
+
+impl Node {
+    /// Counts of the node as a whole.
+    pub const fn stats(&self) -> &NodeStats {
+        &self.stats
+    }
+
+    /// All counters and gauges of one channel. What the shell alone knows (kernel drops, hashes of what was written) is
+    /// added there.
+    pub fn counters(&self, now: Instant, swarm: usize) -> Counters {
+        let Some(stream) = self.swarms.get(swarm) else {
+            return Counters::default();
+        };
+        let mut counters = stream.counters.clone();
+        let stats = &self.stats;
+        counters.sent_datagrams = stats.sent_datagrams;
+        counters.recv_datagrams = stats.recv_datagrams;
+        counters.sent_bytes = stats.sent_bytes;
+        counters.recv_bytes = stats.recv_bytes;
+        counters.malformed_datagrams = stats.malformed_datagrams;
+        counters.violations += stats.violations;
+        counters.handshakes = stats.handshakes;
+        counters.failed_handshakes = stats.failed_handshakes;
+        let parent = stream
+            .parent
+            .and_then(|at| self.channels.get(at))
+            .filter(|channel| channel.is_open());
+        if let Some(parent) = parent.filter(|parent| parent.rtt.is_known()) {
+            counters.rtt_us = Some(micros(parent.rtt.smoothed()));
+            counters.rtt_var_us = Some(micros(parent.rtt.variance()));
+            counters.hop_latency_us = self.hop_latency(swarm).map(micros);
+        }
+        if !stream.is_source() {
+            counters.jitter_us = Some(stream.jitter.as_micros());
+            counters.latency_us = self.cumulative_latency(swarm).map(micros);
+            counters.parents = Some(u64::from(parent.is_some()));
+            if let Some(playout) = &stream.playout {
+                counters.buffer_us = Some(micros(playout.buffered(&stream.window)));
+                counters.target_latency_us = Some(micros(playout.latency()));
+            }
+        }
+        counters.children = Some(stream.children.len() as u64);
+        let neighbours = self
+            .channels
+            .iter()
+            .filter(|(_, channel)| channel.swarm == swarm && channel.is_open());
+        counters.neighbours = Some(neighbours.count() as u64);
+        let mut path = self.path(swarm);
+        path.pop();
+        counters.depth = (stream.is_source() || !path.is_empty()).then_some(path.len() as u64);
+        counters.root_path = path;
+        if let Some(since) = stream.stalled_since {
+            counters.stall_us += micros(now - since);
+        }
+        if let Some(bps) = self.upload_limit_bps {
+            counters.uplink_bps = Some(bps);
+        }
+        counters
+    }
+
+    /// What was counted about each neighbour of a channel.
+    pub fn neighbours(&self, now: Instant, swarm: usize) -> Vec<NeighbourCounters> {
+        self.channels
+            .iter()
+            .filter(|(_, channel)| channel.swarm == swarm && channel.is_open())
+            .map(|(at, channel)| {
+                let stream = self.swarms.get(swarm);
+                let role = if stream.is_some_and(|stream| stream.parent == Some(at)) {
+                    stats::Role::Parent
+                } else if channel.is_child() {
+                    stats::Role::Child
+                } else {
+                    stats::Role::Partner
+                };
+                let mut counters = NeighbourCounters::new(
+                    channel.peer_id().unwrap_or_default(),
+                    channel.addr.to_string(),
+                    role,
+                );
+                counters.age_us = micros(now - channel.opened_at);
+                counters.sent_packets = channel.counters.sent_packets;
+                counters.recv_packets = channel.counters.recv_packets;
+                counters.sent_bytes = channel.counters.sent_bytes;
+                counters.recv_bytes = channel.counters.recv_bytes;
+                counters.retransmitted_packets = channel.counters.retransmitted_chunks;
+                counters.duplicate_packets = channel.counters.duplicate_chunks;
+                counters.strikes = channel.strikes.count(now) as u64;
+                if channel.rtt.is_known() {
+                    counters.rtt_us = Some(micros(channel.rtt.smoothed()));
+                    counters.rtt_var_us = Some(micros(channel.rtt.variance()));
+                }
+                counters
+            })
+            .collect()
+    }
+
+    /// What the node is for.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Chunk payload held, in bytes, over all channels.
+    pub fn window_bytes(&self) -> u64 {
+        self.swarms
+            .iter()
+            .map(|swarm| swarm.window.payload_bytes())
+            .sum()
+    }
+}

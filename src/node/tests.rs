@@ -1,0 +1,314 @@
+//! Small swarms on a table: every datagram is handed over at once, or dropped where a test says so.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::integrity::key::SigningKey;
+use crate::store::playout::PlayoutConfig;
+
+/// Nodes by name, and the datagrams between them.
+struct Table {
+    now: Instant,
+    nodes: BTreeMap<u16, Node>,
+    /// Chunks each player was given.
+    played: BTreeMap<u16, Vec<u8>>,
+    events: BTreeMap<u16, Vec<Event>>,
+    /// Says which datagrams get lost: from, to, bytes, count so far.
+    drop: fn(u16, u16, &[u8], u64) -> bool,
+    count: u64,
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_seed_ed25519([7; 32])
+}
+
+fn addr(name: u16, port: Port) -> SocketAddr {
+    SocketAddr::from((
+        [10, 0, 0, name as u8],
+        if port == Port::Listen { 7850 } else { 40_000 },
+    ))
+}
+
+fn config(role: Role, name: u16, parents: &[u16], latency_ms: u64) -> Config {
+    let swarm = SwarmConfig {
+        swarm_id: key().swarm_id(),
+        window: Duration::from_secs(60),
+        playout: (role == Role::Peer).then(|| PlayoutConfig {
+            latency: Duration::from_millis(latency_ms),
+            skip: true,
+        }),
+        from: StartFrom::Live,
+        parents: parents
+            .iter()
+            .map(|&name| addr(name, Port::Listen))
+            .collect(),
+        source: (role == Role::Source).then(|| SourceConfig {
+            key: key(),
+            first_chunk: ChunkIndex::ZERO,
+            sign_delay: Duration::from_millis(20),
+            chunk_packets: 7,
+        }),
+        description: None,
+    };
+    let peer_id = PeerId::from_bytes([name as u8; 8]);
+    Config::new(role, peer_id, Epoch::new(1_795_262_400_000_000), swarm)
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            now: Instant::from_micros(1_000_000),
+            nodes: BTreeMap::new(),
+            played: BTreeMap::new(),
+            events: BTreeMap::new(),
+            drop: |_, _, _, _| false,
+            count: 0,
+        }
+    }
+
+    fn add(&mut self, name: u16, config: Config) {
+        let node = Node::new(self.now, config, Seed::from_number(u64::from(name))).unwrap();
+        self.nodes.insert(name, node);
+    }
+
+    fn name_of(addr: SocketAddr) -> (u16, Port) {
+        let std::net::IpAddr::V4(ip) = addr.ip() else {
+            panic!("the table has IPv4 only")
+        };
+        let port = if addr.port() == 7850 {
+            Port::Listen
+        } else {
+            Port::Dial
+        };
+        (u16::from(ip.octets()[3]), port)
+    }
+
+    /// Hands everything over until nothing moves.
+    fn settle(&mut self) {
+        loop {
+            let mut mail: Vec<(u16, Port, SocketAddr, Vec<u8>, usize)> = Vec::new();
+            for (&name, node) in &mut self.nodes {
+                while let Some(transmit) = node.poll_transmit() {
+                    let (to, port) = Self::name_of(transmit.to);
+                    let size = transmit
+                        .segment_size
+                        .unwrap_or(transmit.contents.len())
+                        .max(1);
+                    let kept: Vec<&[u8]> = transmit
+                        .contents
+                        .chunks(size)
+                        .filter(|datagram| {
+                            self.count += 1;
+                            !(self.drop)(name, to, datagram, self.count)
+                        })
+                        .collect();
+                    for datagram in kept {
+                        mail.push((to, port, addr(name, transmit.port), datagram.to_vec(), size));
+                    }
+                }
+                while let Some(event) = node.poll_event() {
+                    if let Event::Playout {
+                        release: Release::Media { payload, .. },
+                        ..
+                    } = &event
+                    {
+                        self.played
+                            .entry(name)
+                            .or_default()
+                            .extend_from_slice(payload);
+                    }
+                    self.events.entry(name).or_default().push(event);
+                }
+            }
+            if mail.is_empty() {
+                return;
+            }
+            for (to, port, from, bytes, _) in mail {
+                if let Some(node) = self.nodes.get_mut(&to) {
+                    let stride = bytes.len();
+                    node.handle_datagrams(self.now, self.now, port, from, bytes.into(), stride);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass, a millisecond at a time.
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now += Duration::from_millis(1);
+            for node in self.nodes.values_mut() {
+                if node.poll_timeout(self.now).is_some_and(|at| at <= self.now) {
+                    node.handle_timeout(self.now);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// Streams numbered bytes: 1 ms gives 1000 bytes, 8 Mbit/s.
+    fn stream(&mut self, source: u16, sent: &mut Vec<u8>, span: Duration) {
+        for _ in 0..span.as_millis() {
+            let start = sent.len();
+            sent.extend((start..start + 1000).map(|at| (at / 7 % 251) as u8));
+            let media = Bytes::copy_from_slice(&sent[start..]);
+            let now = self.now;
+            self.nodes.get_mut(&source).unwrap().push_media(now, media);
+            self.run(Duration::from_millis(1));
+        }
+    }
+
+    fn assert_played_is_tail_of(&self, name: u16, sent: &[u8]) {
+        let played = &self.played[&name];
+        assert!(
+            !played.is_empty() && played.len() <= sent.len(),
+            "{} of {}",
+            played.len(),
+            sent.len()
+        );
+        if !sent.ends_with(played) {
+            let at = sent.iter().zip(played).position(|(a, b)| a != b);
+            let counters = self.nodes[&name].counters(self.now, 0);
+            let lost: Vec<&Event> = self.events[&name]
+                .iter()
+                .filter(|event| {
+                    !matches!(
+                        event,
+                        Event::Playout {
+                            release: Release::Media { .. },
+                            ..
+                        }
+                    )
+                })
+                .collect();
+            panic!(
+                "node {name} played {} of {}, first difference {at:?}: {lost:?} {counters:?}",
+                played.len(),
+                sent.len()
+            );
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_source_a_relay_and_two_peers_in_a_row() {
+    let mut table = Table::new();
+    // Started in the worst order: everybody waits for a parent that is not there yet.
+    table.add(4, config(Role::Peer, 4, &[3], 0));
+    table.add(3, config(Role::Peer, 3, &[2], 100));
+    table.add(2, config(Role::Relay, 2, &[1], 0));
+    table.run(SECOND);
+    table.add(1, config(Role::Source, 1, &[], 0));
+    table.run(3 * SECOND);
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, 2 * SECOND);
+    let now = table.now;
+    table.nodes.get_mut(&1).unwrap().end_media(now);
+    table.run(SECOND);
+    for name in [3, 4] {
+        table.assert_played_is_tail_of(name, &sent);
+        assert_eq!(
+            table.played[&name].len(),
+            sent.len(),
+            "everybody was there before the first byte"
+        );
+        let ended = Event::Playout {
+            swarm: 0,
+            release: Release::Ended,
+        };
+        assert!(table.events[&name].contains(&ended));
+    }
+    assert_eq!(table.nodes[&4].counters(now, 0).depth, Some(3));
+    assert!(table.nodes[&1].is_drained());
+}
+
+#[test]
+fn lost_datagrams_are_fetched_again_before_anybody_notices() {
+    let mut table = Table::new();
+    table.add(1, config(Role::Source, 1, &[], 0));
+    table.add(2, config(Role::Relay, 2, &[1], 0));
+    table.add(3, config(Role::Peer, 3, &[2], 300));
+    table.run(SECOND);
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, Duration::from_millis(200));
+    // One datagram in eleven of any kind, both ways.
+    table.drop = |_, _, _, count| count % 11 == 0;
+    table.stream(1, &mut sent, 3 * SECOND);
+    table.drop = |_, _, _, _| false;
+    let now = table.now;
+    table.nodes.get_mut(&1).unwrap().end_media(now);
+    table.run(SECOND);
+    table.assert_played_is_tail_of(3, &sent);
+    let counters = table.nodes[&3].counters(table.now, 0);
+    assert_eq!(counters.due_packets, counters.played_packets);
+    assert!(
+        counters.repaired_packets > 50,
+        "{}",
+        counters.repaired_packets
+    );
+}
+
+#[test]
+fn a_dead_parent_is_replaced_without_a_gap() {
+    let mut table = Table::new();
+    table.add(1, config(Role::Source, 1, &[], 0));
+    table.add(2, config(Role::Relay, 2, &[1], 0));
+    table.add(3, config(Role::Relay, 3, &[1], 0));
+    table.add(4, config(Role::Peer, 4, &[2, 3], 1000));
+    table.run(SECOND);
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, 2 * SECOND);
+    assert!(
+        table.nodes[&2].child_count() == 1,
+        "the first one named is preferred"
+    );
+    table.nodes.remove(&2);
+    table.stream(1, &mut sent, 3 * SECOND);
+    let now = table.now;
+    table.nodes.get_mut(&1).unwrap().end_media(now);
+    table.run(2 * SECOND);
+    table.assert_played_is_tail_of(4, &sent);
+    let counters = table.nodes[&4].counters(table.now, 0);
+    assert_eq!(
+        (counters.due_packets, counters.stalls),
+        (counters.played_packets, 0)
+    );
+    assert_eq!(table.nodes[&3].child_count(), 1);
+}
+
+#[test]
+fn plain_peers_stream_both_ways() {
+    for (source_plain, peer_plain) in [(true, false), (false, true), (true, true)] {
+        let mut table = Table::new();
+        let mut source = config(Role::Source, 1, &[], 0);
+        source.extensions = !source_plain;
+        let mut peer = config(Role::Peer, 2, &[1], 200);
+        peer.extensions = !peer_plain;
+        table.add(1, source);
+        table.add(2, peer);
+        table.run(SECOND);
+        table.drop = |_, _, datagram, _| {
+            assert_ne!(
+                datagram.get(4),
+                Some(&crate::wire::EXTENSION_TYPE),
+                "an extension reached a plain peer"
+            );
+            false
+        };
+        let mut sent = Vec::new();
+        table.stream(1, &mut sent, 2 * SECOND);
+        table.run(SECOND);
+        let played = table.played.get(&2).map_or(0, Vec::len);
+        assert!(
+            played + 60_000 > sent.len(),
+            "{source_plain} {peer_plain}: {played} of {}",
+            sent.len()
+        );
+        assert!(
+            sent.starts_with(&table.played[&2])
+                || sent.windows(played).any(|part| part == table.played[&2])
+        );
+    }
+}

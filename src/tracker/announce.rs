@@ -1,0 +1,754 @@
+//! The client's side of the tracker protocol: when to say what to which tracker, and what came back.
+//!
+//! An [`Announcer`] speaks for one peer in one swarm (RFC 7846 §2.3.2 has no other case) to every tracker listed. It
+//! makes bodies and reads bodies; a shell posts them. Trackers help to find a stream and are no part of it: whatever
+//! they do, nothing here ever ends it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::address::{Scope, scope};
+use super::message::{
+    Action, AddressKind, Body, ChannelInfo, Connect, ErrorCode, Find, Parent, PeerAddr, PeerMode,
+    PeerNum, RejectCode, Request, RequestExt, Response, Role, Stat, SwarmAction,
+};
+use crate::rng::Rng;
+use crate::time::Instant;
+
+#[cfg(test)]
+mod tests;
+
+/// Most trackers spoken to; further ones are not used.
+pub const TRACKERS_MAX: usize = 8;
+
+/// Most parents kept of one tracker's answer.
+pub const PARENTS_MAX: usize = 50;
+
+/// Pauses after the first failures in a row.
+const BACK_OFF: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+/// Pause after further failures, while the stream is there.
+const BACK_OFF_LONG: Duration = Duration::from_secs(60);
+
+/// How often a tracker is asked again for peers when it had none, at most and at least.
+const FIND_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+/// How often the list is renewed while the stream is there: whoever loses its parent wants fresh names at once.
+const FIND_REFRESH: Duration = Duration::from_secs(60);
+
+/// Time between reports when the tracker does not say; RFC 7846 gives no value.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Bounds for what a tracker may wish.
+const REPORT_INTERVAL_S: (u64, u64) = (1, 600);
+
+/// Least time between two reports when something changed that others wait for.
+const REPORT_SOON: Duration = Duration::from_secs(1);
+
+/// After this time the shell has lost a request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who announces: what does not change while the program runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `peer_id`, 1 to 256 printable characters.
+    pub peer_id: String,
+    /// A source joins as SEEDER and asks for nobody.
+    pub role: Role,
+    /// Name of the channel; needed without `swarm_id`.
+    pub channel: Option<String>,
+    /// Swarm identifier; learnt from the first tracker that knows the channel when absent.
+    pub swarm_id: Option<String>,
+    /// Title, from a source.
+    pub title: Option<String>,
+    /// Signed channel description, from a source.
+    pub description: Option<Bytes>,
+    /// UDP port on which the peer listens.
+    pub port: u16,
+    /// Own addresses, for trackers that believe them; ours does not.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// How the announcing peer does: what every report carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Children that it would still take.
+    pub slots_free: u16,
+    /// Its level, the source's is 1; none without a parent.
+    pub depth: Option<u16>,
+    /// Its parent's `peer_id`.
+    pub parent: Option<String>,
+    /// Upload capability in kbit/s.
+    pub uplink_kbps: Option<u64>,
+    /// Rate of the stream in kbit/s.
+    pub kbps: Option<u64>,
+    /// Cumulative latency in microseconds.
+    pub latency_us: Option<u64>,
+    /// Bytes sent to the swarm.
+    pub uploaded_bytes: u64,
+    /// Bytes received from the swarm.
+    pub downloaded_bytes: u64,
+    /// Upload available now, in bit/s.
+    pub available_bps: u64,
+    /// Neighbours.
+    pub links: u64,
+}
+
+/// What an announcer has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet.
+    Parents(Vec<Parent>),
+    /// The channel, as a tracker tells it; its description is yet to be verified.
+    Channel(ChannelInfo),
+    /// A tracker knows no channel of the name, yet. Told once until it does.
+    NoSuchChannel {
+        /// Position in the list of trackers.
+        tracker: usize,
+    },
+    /// A tracker refuses. Told once for each reason; it is asked again.
+    Refused {
+        /// Position in the list of trackers.
+        tracker: usize,
+        /// The reason.
+        code: RejectCode,
+        /// The reason, for people.
+        why: String,
+    },
+    /// A tracker does not answer, or not as a tracker. Told once until it does.
+    Unreachable {
+        /// Position in the list of trackers.
+        tracker: usize,
+        /// What happened, for people.
+        why: String,
+    },
+    /// A tracker answers again after [`Event::Unreachable`].
+    Recovered {
+        /// Position in the list of trackers.
+        tracker: usize,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Join,
+    Leave,
+    Find,
+    Report,
+}
+
+/// A request that has no answer yet. It is repeated as it is (RFC 7846 §4.2).
+#[derive(Debug)]
+struct Outgoing {
+    kind: Kind,
+    transaction_id: String,
+    body: String,
+    is_sent: bool,
+    /// When to send it, or when to stop waiting for its answer.
+    at: Instant,
+}
+
+/// One tracker, as the announcer knows it.
+#[derive(Debug)]
+struct Tracker {
+    request: Option<Outgoing>,
+    is_registered: bool,
+    /// When to send CONNECT while not registered.
+    connect_at: Instant,
+    report_at: Instant,
+    reported_at: Instant,
+    /// Whether something changed that others wait for since the last request was made.
+    has_news: bool,
+    find_at: Instant,
+    find_pause: Duration,
+    report_interval: Duration,
+    failures: usize,
+    is_down: bool,
+    /// It does not know `x_ext` and calls it a bad request (algorithms: the same request again without it).
+    is_plain: bool,
+    refused: Option<(RejectCode, String)>,
+    parents: Vec<Parent>,
+}
+
+impl Tracker {
+    /// When news may be told.
+    fn soon(&self, now: Instant) -> Instant {
+        (self.reported_at + REPORT_SOON).max(now)
+    }
+}
+
+/// Announces one peer of one swarm to several trackers.
+#[derive(Debug)]
+pub struct Announcer {
+    identity: Identity,
+    facts: Facts,
+    trackers: Vec<Tracker>,
+    rng: Rng,
+    transaction_prefix: u32,
+    transactions: u64,
+    is_wanting: bool,
+    is_leaving: bool,
+    channel: Option<ChannelInfo>,
+    events: VecDeque<Event>,
+}
+
+impl Announcer {
+    /// An announcer to `trackers` trackers, at most [`TRACKERS_MAX`], that begins at once.
+    pub fn new(now: Instant, identity: Identity, trackers: usize, mut rng: Rng) -> Self {
+        let tracker = || Tracker {
+            request: None,
+            is_registered: false,
+            connect_at: now,
+            report_at: now,
+            reported_at: now,
+            has_news: false,
+            find_at: now,
+            find_pause: FIND_PAUSE.0,
+            report_interval: REPORT_INTERVAL,
+            failures: 0,
+            is_down: false,
+            is_plain: false,
+            refused: None,
+            parents: Vec::new(),
+        };
+        Self {
+            is_wanting: identity.role != Role::Source,
+            identity,
+            facts: Facts::default(),
+            trackers: (0..trackers.min(TRACKERS_MAX)).map(|_| tracker()).collect(),
+            transaction_prefix: rng.next_u32(),
+            transactions: 0,
+            rng,
+            is_leaving: false,
+            channel: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The swarm, once it is known.
+    pub fn swarm_id(&self) -> Option<&str> {
+        self.identity.swarm_id.as_deref()
+    }
+
+    /// Takes what the next request will say; a parent found or lost, and slots used up or free again, are told soon.
+    pub fn set_facts(&mut self, now: Instant, facts: Facts) {
+        let is_news = facts.depth != self.facts.depth
+            || facts.parent != self.facts.parent
+            || (facts.slots_free == 0) != (self.facts.slots_free == 0);
+        self.facts = facts;
+        if is_news {
+            for tracker in &mut self.trackers {
+                tracker.has_news = true;
+                tracker.report_at = tracker.report_at.min(tracker.soon(now));
+            }
+        }
+    }
+
+    /// Says whether parents are wanted: then trackers are asked again and again, at least every few seconds.
+    ///
+    /// To be called with `true` also when all the parents told so far turned out to be of no use.
+    pub fn want_parents(&mut self, now: Instant, is_wanting: bool) {
+        if self.identity.role == Role::Source {
+            return;
+        }
+        for tracker in &mut self.trackers {
+            if !is_wanting {
+                tracker.find_at = tracker.find_at.max(now + FIND_REFRESH);
+                tracker.find_pause = FIND_PAUSE.0;
+            } else if !self.is_wanting {
+                tracker.find_at = now;
+                let soon = now + FIND_PAUSE.0;
+                tracker.connect_at = tracker.connect_at.min(soon);
+                if let Some(request) = tracker.request.as_mut().filter(|request| !request.is_sent) {
+                    request.at = request.at.min(soon);
+                }
+            } else {
+                tracker.find_at = tracker.find_at.min(now + tracker.find_pause);
+            }
+        }
+        self.is_wanting = is_wanting;
+    }
+
+    /// Says goodbye to every tracker, once; nothing else is said afterwards.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+        for tracker in &mut self.trackers {
+            if tracker
+                .request
+                .as_ref()
+                .is_some_and(|request| !request.is_sent)
+            {
+                tracker.request = None;
+            }
+        }
+    }
+
+    /// Whether every tracker that knew of the peer was told, or did not want to hear it.
+    pub fn is_gone(&self) -> bool {
+        self.is_leaving
+            && self
+                .trackers
+                .iter()
+                .all(|tracker| tracker.request.is_none() && !tracker.is_registered)
+    }
+
+    /// The next body to post, and the position of the tracker to post it to.
+    pub fn poll_request(&mut self, now: Instant) -> Option<(usize, String)> {
+        for index in 0..self.trackers.len() {
+            self.prepare(now, index);
+            if let Some(request) = self
+                .trackers
+                .get_mut(index)
+                .and_then(|tracker| tracker.request.as_mut())
+                && !request.is_sent
+                && request.at <= now
+            {
+                request.is_sent = true;
+                request.at = now + ANSWER_TIMEOUT;
+                return Some((index, request.body.clone()));
+            }
+        }
+        None
+    }
+
+    /// Takes what came back for the last body posted to a tracker: a body, or why there is none.
+    pub fn handle_response(&mut self, now: Instant, index: usize, answer: Result<String, String>) {
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        let Some(request) = tracker.request.take_if(|request| request.is_sent) else {
+            return;
+        };
+        let response = answer.and_then(|body| {
+            let response =
+                Response::from_json(body.as_bytes()).map_err(|error| error.to_string())?;
+            if response.transaction_id != request.transaction_id {
+                return Err("answers another transaction".to_owned());
+            }
+            Ok(response)
+        });
+        match response {
+            Ok(response) => self.judge(now, index, request, response),
+            Err(why) => self.fail(now, index, request, why),
+        }
+    }
+
+    /// Gives up waiting for answers that the shell lost.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for index in 0..self.trackers.len() {
+            let Some(tracker) = self.trackers.get_mut(index) else {
+                continue;
+            };
+            if let Some(request) = tracker
+                .request
+                .take_if(|request| request.is_sent && request.at <= now)
+            {
+                self.fail(now, index, request, "no answer".to_owned());
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) or [`poll_request`](Self::poll_request) has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.trackers
+            .iter()
+            .filter_map(|tracker| match &tracker.request {
+                Some(request) => Some(request.at),
+                None if self.is_leaving => None,
+                None if !tracker.is_registered => Some(tracker.connect_at),
+                None if self.identity.role == Role::Source => Some(tracker.report_at),
+                None => Some(tracker.report_at.min(tracker.find_at)),
+            })
+            .min()
+    }
+
+    /// What happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    // --- out --------------------------------------------------------------------------------------------------------
+
+    /// Makes the next request to a tracker that has none, when it is time.
+    fn prepare(&mut self, now: Instant, index: usize) {
+        let Some(tracker) = self.trackers.get(index) else {
+            return;
+        };
+        if tracker.request.is_some() {
+            return;
+        }
+        let kind = match (tracker.is_registered, self.is_leaving) {
+            (true, true) => Kind::Leave,
+            (false, true) => return,
+            (false, false) if tracker.connect_at <= now => Kind::Join,
+            (true, false) if self.identity.role != Role::Source && tracker.find_at <= now => {
+                Kind::Find
+            }
+            (true, false) if tracker.report_at <= now => Kind::Report,
+            _ => return,
+        };
+        let is_plain = tracker.is_plain;
+        if is_plain && self.identity.swarm_id.is_none() {
+            let why = "this tracker knows no channel names: give the channel id".to_owned();
+            self.refused(now, index, RejectCode::NoSuchChannel, why, BACK_OFF_LONG);
+            return;
+        }
+        self.transactions += 1;
+        let request = Request {
+            transaction_id: format!("{:08x}-{}", self.transaction_prefix, self.transactions),
+            peer_id: self.identity.peer_id.clone(),
+            body: self.body(kind),
+            ext: (!is_plain).then(|| self.ext(kind)),
+        };
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            if kind != Kind::Leave {
+                // Every request carries the facts.
+                tracker.reported_at = now;
+                tracker.has_news = false;
+            }
+            tracker.request = Some(Outgoing {
+                kind,
+                body: request.to_json(),
+                transaction_id: request.transaction_id,
+                is_sent: false,
+                at: now,
+            });
+        }
+    }
+
+    fn body(&self, kind: Kind) -> Body {
+        let swarm_id = self.identity.swarm_id.clone().unwrap_or_default();
+        match kind {
+            Kind::Join | Kind::Leave => Body::Connect(Connect {
+                peer_num: None,
+                peer_addr: self
+                    .identity
+                    .addresses
+                    .iter()
+                    .map(|addr| PeerAddr {
+                        ip: addr.ip().to_canonical(),
+                        port: addr.port(),
+                        priority: 1,
+                        kind: AddressKind::Host,
+                        peer_protocol: Some("PPSP-PP".to_owned()),
+                    })
+                    .collect(),
+                swarm_action: vec![SwarmAction {
+                    swarm_id,
+                    action: if kind == Kind::Join {
+                        Action::Join
+                    } else {
+                        Action::Leave
+                    },
+                    peer_mode: if self.identity.role == Role::Source {
+                        PeerMode::Seeder
+                    } else {
+                        PeerMode::Leech
+                    },
+                }],
+            }),
+            Kind::Find => Body::Find(Find {
+                swarm_id,
+                peer_num: Some(PeerNum::count(30)),
+            }),
+            Kind::Report => Body::StatReport(vec![Stat {
+                swarm_id,
+                uploaded_bytes: self.facts.uploaded_bytes,
+                downloaded_bytes: self.facts.downloaded_bytes,
+                available_bandwidth: self.facts.available_bps,
+                concurrent_links: self.facts.links,
+            }]),
+        }
+    }
+
+    fn ext(&self, kind: Kind) -> RequestExt {
+        let (identity, facts) = (&self.identity, &self.facts);
+        let is_source = identity.role == Role::Source;
+        let announced = kind == Kind::Join && is_source;
+        RequestExt {
+            role: Some(identity.role),
+            channel: identity
+                .channel
+                .clone()
+                .filter(|_| matches!(kind, Kind::Join | Kind::Leave)),
+            title: identity.title.clone().filter(|_| announced),
+            description: identity.description.clone().filter(|_| announced),
+            port: Some(identity.port),
+            uplink_kbps: facts.uplink_kbps,
+            slots_free: Some(facts.slots_free),
+            depth: if is_source { Some(1) } else { facts.depth },
+            parent: facts.parent.clone(),
+            kbps: facts.kbps,
+            latency_us: facts.latency_us,
+            ..RequestExt::default()
+        }
+    }
+
+    // --- in ---------------------------------------------------------------------------------------------------------
+
+    fn judge(&mut self, now: Instant, index: usize, request: Outgoing, response: Response) {
+        let reject = response.ext.as_ref().and_then(|ext| ext.reject.clone());
+        let kind = request.kind;
+        match (response.error_code, reject) {
+            (ErrorCode::None, _) => {
+                self.answered(index);
+                self.accept(now, index, kind, response);
+            }
+            _ if kind == Kind::Leave => self.forget(index),
+            // The tracker restarted, or took our silence for absence (RFC 7846 §2.3.2, case B).
+            (ErrorCode::ForbiddenAction, reject)
+                if kind != Kind::Join
+                    && reject
+                        .as_ref()
+                        .is_none_or(|reject| reject.code == RejectCode::NotRegistered) =>
+            {
+                self.answered(index);
+                self.rejoin(index, now);
+            }
+            (ErrorCode::BadRequest, None) if !self.is_plain(index) => {
+                self.answered(index);
+                if let Some(tracker) = self.trackers.get_mut(index) {
+                    tracker.is_plain = true;
+                }
+                self.rejoin(index, now);
+            }
+            (ErrorCode::ForbiddenAction | ErrorCode::BadRequest, Some(reject)) => {
+                self.answered(index);
+                let pause = Duration::from_secs(reject.retry_s.clamp(1, 60));
+                self.refused(now, index, reject.code, reject.text, pause);
+            }
+            (code, reject) => {
+                let why = match reject {
+                    Some(reject) => reject.text,
+                    None => format!("error {} ({})", code.code(), code.name()),
+                };
+                // An error is an answer: the next attempt may be another request.
+                self.fail(now, index, request, why);
+                if kind == Kind::Join
+                    && code == ErrorCode::ForbiddenAction
+                    && let Some(tracker) = self.trackers.get_mut(index)
+                    && let Some(request) = tracker.request.take()
+                {
+                    tracker.connect_at = request.at;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant, index: usize, kind: Kind, response: Response) {
+        if kind == Kind::Leave {
+            self.forget(index);
+            return;
+        }
+        let results = response.swarm_result;
+        let ext = response.ext.unwrap_or_default();
+        let resolved = results.iter().find(|result| result.is_ok);
+        if kind == Kind::Join {
+            // The first tracker that knows the name says which swarm it is; others follow.
+            if self.identity.swarm_id.is_none() {
+                self.identity.swarm_id = resolved
+                    .map(|result| result.swarm_id.clone())
+                    .filter(|swarm| !swarm.is_empty());
+            }
+            let is_ours = resolved
+                .is_some_and(|result| Some(&result.swarm_id) == self.identity.swarm_id.as_ref());
+            let pause = self.jittered(BACK_OFF[0], 20);
+            if let Some(tracker) = self.trackers.get_mut(index) {
+                tracker.is_registered = is_ours;
+                tracker.connect_at = now + pause;
+                tracker.refused = None;
+            }
+            if !is_ours {
+                return;
+            }
+        }
+        if let Some(channel) = ext.channel
+            && Some(&channel.swarm_id) == self.identity.swarm_id.as_ref()
+            && self.channel.as_ref() != Some(&channel)
+        {
+            self.channel = Some(channel.clone());
+            self.events.push_back(Event::Channel(channel));
+        }
+        let group = resolved.and_then(|result| result.peer_group.as_deref());
+        let interval = response.report_interval_s.map(|seconds| {
+            Duration::from_secs(seconds.clamp(REPORT_INTERVAL_S.0, REPORT_INTERVAL_S.1))
+        });
+        let own_id = &self.identity.peer_id;
+        let parents: Option<Vec<Parent>> = group.map(|group| {
+            let told = ext.parents.iter().cloned();
+            let listed = group.iter().map(|info| Parent {
+                peer: info.peer_id.clone(),
+                addr: SocketAddr::new(info.peer_addr.ip, info.peer_addr.port),
+                depth: None,
+                slots_free: None,
+                role: None,
+            });
+            let mut parents: Vec<Parent> = Vec::new();
+            for parent in told.chain(listed) {
+                let is_usable = parent.addr.port() != 0 && scope(parent.addr.ip()) != Scope::Never;
+                let is_known = parents.iter().any(|known| known.addr == parent.addr);
+                if is_usable && !is_known && parent.peer != *own_id && parents.len() < PARENTS_MAX {
+                    parents.push(parent);
+                }
+            }
+            parents
+        });
+        let wait = self.jittered(interval.unwrap_or(REPORT_INTERVAL), 10);
+        let is_wanting = self.is_wanting;
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        if let Some(interval) = interval {
+            tracker.report_interval = interval;
+        }
+        tracker.report_at = now + wait.min(tracker.report_interval * 11 / 10);
+        if tracker.has_news {
+            tracker.report_at = tracker.soon(now);
+        }
+        if let Some(parents) = parents {
+            tracker.find_at = now
+                + if is_wanting {
+                    tracker.find_pause
+                } else {
+                    FIND_REFRESH
+                };
+            tracker.find_pause = (tracker.find_pause * 2).min(FIND_PAUSE.1);
+            tracker.parents = parents;
+            let merged = self.merged();
+            self.events.push_back(Event::Parents(merged));
+        }
+    }
+
+    /// What all trackers said, the first of each before the second of any, every address once.
+    fn merged(&self) -> Vec<Parent> {
+        let longest = self
+            .trackers
+            .iter()
+            .map(|tracker| tracker.parents.len())
+            .max();
+        let mut merged: Vec<Parent> = Vec::new();
+        for position in 0..longest.unwrap_or(0) {
+            for tracker in &self.trackers {
+                if let Some(parent) = tracker.parents.get(position)
+                    && merged.iter().all(|known| known.addr != parent.addr)
+                {
+                    merged.push(parent.clone());
+                }
+            }
+        }
+        merged
+    }
+
+    fn is_plain(&self, index: usize) -> bool {
+        self.trackers
+            .get(index)
+            .is_some_and(|tracker| tracker.is_plain)
+    }
+
+    /// A tracker answered as a tracker does.
+    fn answered(&mut self, index: usize) {
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.failures = 0;
+            if std::mem::take(&mut tracker.is_down) {
+                self.events.push_back(Event::Recovered { tracker: index });
+            }
+        }
+    }
+
+    /// CONNECT again, with a new transaction, at `at`.
+    fn rejoin(&mut self, index: usize, at: Instant) {
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.is_registered = false;
+            tracker.connect_at = at;
+        }
+    }
+
+    /// Nothing is left to be said to a tracker.
+    fn forget(&mut self, index: usize) {
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.is_registered = false;
+            tracker.request = None;
+        }
+    }
+
+    fn refused(
+        &mut self,
+        now: Instant,
+        index: usize,
+        code: RejectCode,
+        why: String,
+        pause: Duration,
+    ) {
+        let pause = self.jittered(pause, 20);
+        self.rejoin(index, now + pause);
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        let refused = Some((code, why));
+        if tracker.refused == refused {
+            return;
+        }
+        tracker.refused.clone_from(&refused);
+        if let Some((code, why)) = refused {
+            self.events.push_back(match code {
+                RejectCode::NoSuchChannel if !tracker.is_plain => {
+                    Event::NoSuchChannel { tracker: index }
+                }
+                code => Event::Refused {
+                    tracker: index,
+                    code,
+                    why,
+                },
+            });
+        }
+    }
+
+    /// No answer, or none that is one: the identical request goes out again after a pause (RFC 7846 §4.2).
+    fn fail(&mut self, now: Instant, index: usize, request: Outgoing, why: String) {
+        if self.is_leaving || request.kind == Kind::Leave {
+            self.forget(index);
+            return;
+        }
+        let failures = self
+            .trackers
+            .get(index)
+            .map_or(0, |tracker| tracker.failures);
+        // The long pause is for those who have the stream; whoever waits for it should not wait a minute more.
+        let longest = if self.is_wanting {
+            BACK_OFF[BACK_OFF.len() - 1]
+        } else {
+            BACK_OFF_LONG
+        };
+        let pause = BACK_OFF.get(failures).copied().unwrap_or(longest);
+        let pause = self.jittered(pause, 20);
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        tracker.failures += 1;
+        tracker.request = Some(Outgoing {
+            is_sent: false,
+            at: now + pause,
+            ..request
+        });
+        if !std::mem::replace(&mut tracker.is_down, true) {
+            self.events.push_back(Event::Unreachable {
+                tracker: index,
+                why,
+            });
+        }
+    }
+
+    /// A span made longer or shorter by up to `percent`, so that a crowd does not stay in step.
+    fn jittered(&mut self, span: Duration, percent: u32) -> Duration {
+        let factor = 100 - percent + self.rng.below(u64::from(2 * percent) + 1) as u32;
+        span * factor / 100
+    }
+}

@@ -1,0 +1,452 @@
+//! Announcers talk to real registries, and to trackers that fail in every way.
+
+use super::*;
+use crate::rng::Seed;
+use crate::tracker::registry::{Config, Registry};
+
+const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
+
+fn at(millis: u64) -> Instant {
+    Instant::from_micros(millis * 1000)
+}
+
+fn rng(number: u64) -> Rng {
+    Rng::new(Seed::from_number(number))
+}
+
+fn identity(peer: &str, role: Role) -> Identity {
+    Identity {
+        peer_id: peer.to_owned(),
+        role,
+        channel: Some("film".to_owned()),
+        swarm_id: (role == Role::Source).then(|| SWARM.to_owned()),
+        title: Some("A film".to_owned()),
+        description: (role == Role::Source).then(|| Bytes::from_static(b"signed")),
+        port: 7850,
+        addresses: Vec::new(),
+    }
+}
+
+fn registry() -> Registry {
+    Registry::new(Config::default(), Seed::from_number(9))
+}
+
+fn source_facts() -> Facts {
+    Facts {
+        slots_free: 4,
+        ..Facts::default()
+    }
+}
+
+/// Runs every announcer against one registry until `until`; each has an address of its own.
+fn run(registry: &mut Registry, announcers: &mut [&mut Announcer], from: u64, until: u64) {
+    for millis in (from..until).step_by(100) {
+        let now = at(millis);
+        for (index, announcer) in announcers.iter_mut().enumerate() {
+            let from = format!("192.0.2.{}:9", index + 1)
+                .parse()
+                .expect("an address");
+            announcer.handle_timeout(now);
+            while let Some((tracker, body)) = announcer.poll_request(now) {
+                let reply = registry.handle_body(now, from, body.as_bytes());
+                announcer.handle_response(now, tracker, Ok(reply.body));
+            }
+        }
+    }
+}
+
+fn events(announcer: &mut Announcer) -> Vec<Event> {
+    std::iter::from_fn(|| announcer.poll_event()).collect()
+}
+
+/// Takes the one request that is due and answers it with an error of the shell.
+fn fail(announcer: &mut Announcer, now: Instant) -> String {
+    let (tracker, body) = announcer.poll_request(now).expect("a request is due");
+    announcer.handle_response(now, tracker, Err("connection refused".to_owned()));
+    body
+}
+
+#[test]
+fn a_viewer_before_the_source_gets_its_parents_when_the_source_comes() {
+    let mut registry = registry();
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+    run(&mut registry, &mut [&mut viewer], 0, 10_000);
+    assert_eq!(events(&mut viewer), [Event::NoSuchChannel { tracker: 0 }]);
+    assert!(registry.stats().requests_total < 10);
+
+    let mut source = Announcer::new(at(10_000), identity("source", Role::Source), 1, rng(2));
+    source.set_facts(at(10_000), source_facts());
+    run(
+        &mut registry,
+        &mut [&mut viewer, &mut source],
+        10_000,
+        13_000,
+    );
+    let told = events(&mut viewer);
+    assert!(
+        matches!(&told[0], Event::Channel(channel) if channel.swarm_id == SWARM && channel.description.as_deref() == Some(b"signed")),
+        "{told:?}"
+    );
+    let Event::Parents(parents) = &told[1] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(parents[0].peer, "source");
+    assert_eq!(parents[0].addr.to_string(), "192.0.2.2:7850");
+    assert_eq!(
+        (parents[0].depth, parents[0].role),
+        (Some(1), Some(Role::Source))
+    );
+    assert_eq!(viewer.swarm_id(), Some(SWARM));
+    assert!(matches!(events(&mut source)[..], [Event::Channel(_)] | []));
+}
+
+#[test]
+fn reports_keep_the_registration_and_finds_go_on_while_wanted() {
+    let mut registry = registry();
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
+    source.set_facts(at(0), source_facts());
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+    run(&mut registry, &mut [&mut source, &mut viewer], 0, 10_000);
+    let wanting = registry.stats();
+    assert!((3..=6).contains(&wanting.finds_total), "{wanting:?}");
+
+    let facts = Facts {
+        depth: Some(2),
+        parent: Some("source".to_owned()),
+        slots_free: 3,
+        ..Facts::default()
+    };
+    viewer.want_parents(at(10_000), false);
+    viewer.set_facts(at(10_000), facts);
+    run(
+        &mut registry,
+        &mut [&mut source, &mut viewer],
+        10_000,
+        130_000,
+    );
+    let stats = registry.stats();
+    assert_eq!(
+        (stats.peers, stats.expired_total, stats.connects_total),
+        (2, 0, 2)
+    );
+    let finds = stats.finds_total - wanting.finds_total;
+    assert!(
+        (1..=2).contains(&finds),
+        "the list is renewed once a minute: {finds}"
+    );
+    // Ten seconds apart, give or take a tenth: 13 each in 130 s, and the one that was sent soon.
+    assert!((22..=30).contains(&stats.reports_total), "{stats:?}");
+    // The source never asks for parents.
+    assert!(
+        !events(&mut source)
+            .iter()
+            .any(|event| matches!(event, Event::Parents(_)))
+    );
+
+    // A lost parent is told at once, and others are asked for at once.
+    events(&mut viewer);
+    viewer.want_parents(at(130_000), true);
+    run(
+        &mut registry,
+        &mut [&mut source, &mut viewer],
+        130_000,
+        130_100,
+    );
+    assert!(matches!(events(&mut viewer)[..], [Event::Parents(ref parents)] if parents.len() == 1));
+}
+
+#[test]
+fn news_that_come_while_a_request_is_out_are_told_after_it() {
+    let mut registry = registry();
+    let from = "192.0.2.1:9".parse().expect("an address");
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
+    let (tracker, body) = source.poll_request(at(0)).expect("CONNECT");
+    source.set_facts(at(5), source_facts());
+    let reply = registry.handle_body(at(10), from, body.as_bytes());
+    source.handle_response(at(10), tracker, Ok(reply.body));
+    assert_eq!(source.poll_timeout(), Some(at(1000)));
+    let (_, body) = source.poll_request(at(1000)).expect("STAT_REPORT");
+    assert!(
+        body.contains("STAT_REPORT") && body.contains("\"slots_free\":4"),
+        "{body}"
+    );
+}
+
+#[test]
+fn a_tracker_that_is_away_is_asked_again_with_the_same_request_and_growing_pauses() {
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+    let first = fail(&mut viewer, at(0));
+    assert_eq!(
+        events(&mut viewer),
+        [Event::Unreachable {
+            tracker: 0,
+            why: "connection refused".to_owned()
+        }]
+    );
+    let mut now = at(0);
+    // 1, 2, 4, 8 s with a fifth more or less; never the long pause while it waits for the stream.
+    for seconds in [1.0, 2.0, 4.0, 8.0, 8.0, 8.0] {
+        let next = viewer.poll_timeout().expect("a retry");
+        let pause = next.since(now).as_secs_f64();
+        assert!(
+            (seconds * 0.8..=seconds * 1.2).contains(&pause),
+            "{pause} after {seconds}"
+        );
+        assert_eq!(
+            viewer.poll_request(Instant::from_micros(next.as_micros() - 1)),
+            None
+        );
+        assert_eq!(fail(&mut viewer, next), first);
+        now = next;
+    }
+    // Told once only.
+    assert_eq!(events(&mut viewer), []);
+    // With the stream there is no hurry.
+    viewer.want_parents(now, false);
+    let next = viewer.poll_timeout().expect("a retry");
+    fail(&mut viewer, next);
+    let pause = viewer
+        .poll_timeout()
+        .expect("a retry")
+        .since(next)
+        .as_secs();
+    assert!((48..=72).contains(&pause), "{pause}");
+    // Who needs parents again does not wait for the end of the long pause.
+    viewer.want_parents(next, true);
+    assert_eq!(viewer.poll_timeout(), Some(next + Duration::from_secs(1)));
+    // The tracker comes back.
+    let now = next + Duration::from_secs(1);
+    let (_, body) = viewer.poll_request(now).expect("the same request");
+    assert_eq!(body, first);
+    let reply = registry().handle_body(
+        now,
+        "192.0.2.1:9".parse().expect("an address"),
+        body.as_bytes(),
+    );
+    viewer.handle_response(now, 0, Ok(reply.body));
+    assert_eq!(
+        events(&mut viewer),
+        [
+            Event::Recovered { tracker: 0 },
+            Event::NoSuchChannel { tracker: 0 }
+        ]
+    );
+}
+
+#[test]
+fn a_restarted_tracker_is_joined_again_with_a_new_transaction() {
+    let mut before = registry();
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
+    source.set_facts(at(0), source_facts());
+    run(&mut before, &mut [&mut source], 0, 5000);
+    let mut after = registry();
+    run(&mut after, &mut [&mut source], 5000, 20_000);
+    let stats = after.stats();
+    assert_eq!(
+        (stats.peers, stats.channels, stats.connects_total),
+        (1, 1, 1)
+    );
+    assert!(
+        !events(&mut source)
+            .iter()
+            .any(|event| matches!(event, Event::Unreachable { .. }))
+    );
+}
+
+#[test]
+fn answers_of_several_trackers_are_merged_and_one_that_is_away_does_not_matter() {
+    let mut registries = [registry(), registry()];
+    let mut sources: Vec<Announcer> = ["one", "two"]
+        .into_iter()
+        .map(|peer| {
+            let mut source = Announcer::new(at(0), identity(peer, Role::Source), 1, rng(3));
+            source.set_facts(at(0), source_facts());
+            source
+        })
+        .collect();
+    for (index, (registry, source)) in registries.iter_mut().zip(&mut sources).enumerate() {
+        let (_, body) = source.poll_request(at(0)).expect("CONNECT");
+        let from = format!("192.0.2.{}:9", index + 1)
+            .parse()
+            .expect("an address");
+        registry.handle_body(at(0), from, body.as_bytes());
+    }
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 3, rng(1));
+    while let Some((tracker, body)) = viewer.poll_request(at(0)) {
+        let from = "198.51.100.1:9".parse().expect("an address");
+        let answer = match registries.get_mut(tracker) {
+            Some(registry) => Ok(registry.handle_body(at(0), from, body.as_bytes()).body),
+            None => Err("timed out".to_owned()),
+        };
+        viewer.handle_response(at(0), tracker, answer);
+    }
+    let told = events(&mut viewer);
+    let merged = told.iter().rev().find_map(|event| match event {
+        Event::Parents(parents) => Some(
+            parents
+                .iter()
+                .map(|parent| parent.peer.as_str())
+                .collect::<Vec<_>>(),
+        ),
+        _ => None,
+    });
+    assert_eq!(merged, Some(vec!["one", "two"]));
+    assert!(told.contains(&Event::Unreachable {
+        tracker: 2,
+        why: "timed out".to_owned()
+    }));
+}
+
+#[test]
+fn a_taken_name_is_told_once_and_asked_for_again() {
+    let mut registry = registry();
+    let mut first = Announcer::new(at(0), identity("first", Role::Source), 1, rng(1));
+    let mut other = identity("other", Role::Source);
+    other.swarm_id = Some("ffff".to_owned());
+    let mut other = Announcer::new(at(0), other, 1, rng(2));
+    run(&mut registry, &mut [&mut first, &mut other], 0, 30_000);
+    let told = events(&mut other);
+    assert!(
+        matches!(&told[..], [Event::Refused { tracker: 0, code: RejectCode::NameTaken, why }] if why.contains("film")),
+        "{told:?}"
+    );
+    assert!(registry.stats().rejects_total[RejectCode::NameTaken.index()] >= 2);
+}
+
+#[test]
+fn goodbye_is_said_once_to_those_who_know_us() {
+    let mut registry = registry();
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 2, rng(1));
+    let from = "192.0.2.1:9".parse().expect("an address");
+    while let Some((tracker, body)) = source.poll_request(at(0)) {
+        let answer = match tracker {
+            0 => Ok(registry.handle_body(at(0), from, body.as_bytes()).body),
+            _ => Err("refused".to_owned()),
+        };
+        source.handle_response(at(0), tracker, answer);
+    }
+    assert!(!source.is_gone());
+    source.leave();
+    let (tracker, body) = source.poll_request(at(100)).expect("LEAVE");
+    assert!(tracker == 0 && body.contains("LEAVE"));
+    assert!(!source.is_gone());
+    source.handle_response(
+        at(100),
+        0,
+        Ok(registry.handle_body(at(100), from, body.as_bytes()).body),
+    );
+    assert!(source.is_gone());
+    assert_eq!(
+        (source.poll_request(at(200)), source.poll_timeout()),
+        (None, None)
+    );
+    assert_eq!(registry.stats().peers, 0);
+}
+
+#[test]
+fn a_tracker_without_the_extension_is_spoken_to_without_it() {
+    let refuse = r#"{"PPSPTrackerProtocol":{"version":1,"response_type":1,"error_code":1,"transaction_id":"ID"}}"#;
+    let accept = r#"{"PPSPTrackerProtocol":{"version":1,"response_type":0,"error_code":0,"transaction_id":"ID",
+        "swarm_result":{"swarm_id":"SWARM","result":0,"peer_group":{"peer_info":{"peer_id":"a","peer_addr":
+        {"ip_address":{"address_type":"ipv4","address":"192.0.2.7"},"port":6778,"priority":1,"type":"HOST"}}}}}}"#;
+    let answer = |template: &str, body: &str| {
+        let request = Request::from_json(body.as_bytes()).expect("ours");
+        Ok(template
+            .replace("ID", &request.transaction_id)
+            .replace("SWARM", SWARM))
+    };
+    let mut known = identity("viewer", Role::Peer);
+    known.swarm_id = Some(SWARM.to_owned());
+    let mut viewer = Announcer::new(at(0), known, 1, rng(1));
+    let (_, body) = viewer.poll_request(at(0)).expect("CONNECT");
+    viewer.handle_response(at(0), 0, answer(refuse, &body));
+    let (_, plain) = viewer.poll_request(at(0)).expect("CONNECT again");
+    assert!(body.contains("x_ext") && !plain.contains("x_ext"));
+    viewer.handle_response(at(0), 0, answer(accept, &plain));
+    let told = events(&mut viewer);
+    assert!(
+        matches!(&told[..], [Event::Parents(parents)] if parents[0].addr.to_string() == "192.0.2.7:6778"),
+        "{told:?}"
+    );
+
+    // By name alone such a tracker is of no use, and it is said so.
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+    let (_, body) = viewer.poll_request(at(0)).expect("CONNECT");
+    viewer.handle_response(at(0), 0, answer(refuse, &body));
+    assert_eq!(viewer.poll_request(at(0)), None);
+    assert!(
+        matches!(&events(&mut viewer)[..], [Event::Refused { why, .. }] if why.contains("channel id"))
+    );
+}
+
+#[test]
+fn nonsense_for_an_answer_is_an_outage_and_useless_addresses_are_dropped() {
+    for (answer, why) in [
+        ("<html>", "not JSON: expected value at line 1 column 1"),
+        (r#"{"error":"busy"}"#, "busy"),
+        (
+            r#"{"PPSPTrackerProtocol":{"version":1,"error_code":0,"transaction_id":"other"}}"#,
+            "answers another transaction",
+        ),
+    ] {
+        let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+        viewer.poll_request(at(0)).expect("CONNECT");
+        viewer.handle_response(at(0), 0, Ok(answer.to_owned()));
+        assert_eq!(
+            events(&mut viewer),
+            [Event::Unreachable {
+                tracker: 0,
+                why: why.to_owned()
+            }]
+        );
+    }
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+    let (_, body) = viewer.poll_request(at(0)).expect("CONNECT");
+    let id = Request::from_json(body.as_bytes())
+        .expect("ours")
+        .transaction_id;
+    let many: Vec<String> = (0..200)
+        .map(|index| {
+            format!(
+                r#"{{"peer":"p{index}","addr":"192.0.2.1:{}"}}"#,
+                2000 + index
+            )
+        })
+        .chain(
+            ["224.0.0.1:7850", "0.0.0.0:7850", "192.0.2.1:0"]
+                .map(|addr| format!(r#"{{"peer":"x","addr":"{addr}"}}"#)),
+        )
+        .collect();
+    let answer = format!(
+        r#"{{"PPSPTrackerProtocol":{{"version":1,"error_code":0,"transaction_id":"{id}","swarm_result":
+        [{{"swarm_id":"{SWARM}","result":0,"peer_group":{{"peer_info":[]}}}}],"x_ext":{{"parents":[{{"peer":"viewer","addr":"192.0.2.9:7850"}},
+        {{"peer":"m","addr":"224.0.0.1:7850"}},{{"peer":"z","addr":"192.0.2.1:0"}},{}]}}}}}}"#,
+        many.join(",")
+    );
+    viewer.handle_response(at(0), 0, Ok(answer));
+    let told = events(&mut viewer);
+    let Some(Event::Parents(parents)) = told.last() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(parents.len(), PARENTS_MAX);
+    assert!(parents.iter().all(|parent| parent.peer.starts_with('p')));
+}
+
+#[test]
+fn a_request_that_the_shell_lost_is_sent_again() {
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 99, rng(1));
+    assert_eq!(viewer.trackers.len(), TRACKERS_MAX);
+    let (_, body) = viewer.poll_request(at(0)).expect("CONNECT");
+    viewer.handle_timeout(at(29_999));
+    assert_eq!(events(&mut viewer), []);
+    viewer.handle_timeout(at(30_000));
+    assert!(
+        matches!(&events(&mut viewer)[..], [Event::Unreachable { tracker: 0, why }] if why == "no answer")
+    );
+    let again = (31_000..32_000).find_map(|millis| {
+        viewer
+            .poll_request(at(millis))
+            .filter(|(tracker, _)| *tracker == 0)
+    });
+    assert_eq!(again, Some((0, body)));
+}

@@ -1,0 +1,203 @@
+//! Whom an asker is told about: the order of a swarm's members, and the pick from it.
+//!
+//! Members with free slots first, nearest to the source first, sources and relays before peers at the same level,
+//! then those with most slots. Equals are ordered by a keyed hash of asker and time slice: everybody is sent elsewhere, and
+//! who asks again and again still sees the same few (S-44).
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Peer, PeerNo, Registry};
+use crate::time::Instant;
+use crate::tracker::address::{may_learn, network};
+use crate::tracker::message::{PeerMode, Role};
+
+/// Members looked at for one answer: bounds the work of a request whatever the size of the swarm.
+const EXAMINED_MAX: usize = 1024;
+
+/// Equals that one answer is drawn from.
+const POOL_MAX: usize = 128;
+
+/// Longest root path followed; a longer one is no tree of ours (presets go down to 32 levels).
+const PATH_MAX: usize = 64;
+
+/// How long an asker keeps his order of equals, in microseconds.
+const SLICE_US: u64 = 600_000_000;
+
+/// Level of a member that does not say: behind every level that is known, before the used up.
+const DEPTH_UNKNOWN: u16 = u16::MAX;
+
+/// The place of a member among those of its swarm; smaller is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    merit: Merit,
+    salt: u32,
+}
+
+/// What a rank is earned by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Merit {
+    room: Room,
+    depth: u16,
+    role: Role,
+    slots: Reverse<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Room {
+    Free,
+    Unknown,
+    /// Still told: a neighbour for repairs, and its refusal names others.
+    UsedUp,
+}
+
+impl Peer {
+    /// Its level in a swarm where it is in the given mode; the source is at 1, whoever is not below it.
+    pub(super) fn depth_as(&self, mode: PeerMode) -> Option<u16> {
+        match (self.role, self.is_ours) {
+            (Some(Role::Source), _) => Some(1),
+            (_, false) => (mode == PeerMode::Seeder).then_some(1),
+            (_, true) => self.depth.map(|depth| depth.max(2)),
+        }
+    }
+
+    /// Free slots that have not been promised to askers since it told them.
+    pub(super) fn slots_left(&self) -> Option<u16> {
+        self.slots_free
+            .map(|slots| slots.saturating_sub(self.promised))
+    }
+
+    /// Its place in a swarm; none while nobody could be sent to it.
+    fn rank_as(&self, mode: PeerMode) -> Option<Rank> {
+        self.addr.as_ref()?;
+        let depth = self.depth_as(mode);
+        if self.is_ours && depth.is_none() {
+            return None; // It has no parent, so it has no stream to give.
+        }
+        let slots = self.slots_left();
+        Some(Rank {
+            merit: Merit {
+                room: match slots {
+                    Some(0) => Room::UsedUp,
+                    Some(_) => Room::Free,
+                    None => Room::Unknown,
+                },
+                depth: depth.unwrap_or(DEPTH_UNKNOWN),
+                role: self.role.unwrap_or(match mode {
+                    PeerMode::Seeder => Role::Source,
+                    PeerMode::Leech => Role::Peer,
+                }),
+                slots: Reverse(slots.unwrap_or(0)),
+            },
+            salt: self.salt,
+        })
+    }
+}
+
+impl Registry {
+    /// Takes a peer out of the order of its swarms; to be done before anything that its rank depends on changes.
+    pub(super) fn unlist(&mut self, no: PeerNo) {
+        let Some(peer) = self.peers.get(&no) else {
+            return;
+        };
+        for (swarm, mode) in &peer.swarms {
+            if let (Some(rank), Some(swarm)) = (peer.rank_as(*mode), self.swarms.get_mut(swarm)) {
+                swarm.order.remove(&(rank, no));
+            }
+        }
+    }
+
+    /// Puts a peer into the order of its swarms again.
+    pub(super) fn list(&mut self, no: PeerNo) {
+        let Some(peer) = self.peers.get(&no) else {
+            return;
+        };
+        for (swarm, mode) in &peer.swarms {
+            if let (Some(rank), Some(swarm)) = (peer.rank_as(*mode), self.swarms.get_mut(swarm)) {
+                swarm.order.insert((rank, no));
+            }
+        }
+    }
+
+    /// Counts one child for a peer that was the first of a list, so that a crowd that comes within one report
+    /// interval is not sent to one place.
+    pub(super) fn promise(&mut self, no: PeerNo) {
+        self.unlist(no);
+        if let Some(peer) = self.peers.get_mut(&no) {
+            peer.promised = peer.promised.saturating_add(1);
+        }
+        self.list(no);
+    }
+
+    /// At most `count` members for `asker`, best first: neither itself nor anybody below it, and only addresses that
+    /// it may learn.
+    pub(super) fn choose(
+        &self,
+        now: Instant,
+        asker: PeerNo,
+        swarm: &str,
+        count: usize,
+    ) -> Vec<PeerNo> {
+        let (Some(swarm), Some(me)) = (self.swarms.get(swarm), self.peers.get(&asker)) else {
+            return Vec::new();
+        };
+        let mut pool: Vec<(Merit, PeerNo)> = Vec::new();
+        for &(rank, no) in swarm.order.iter().take(EXAMINED_MAX) {
+            let is_tie = pool.last().is_some_and(|(merit, _)| *merit == rank.merit);
+            if pool.len() >= POOL_MAX || (pool.len() >= count && !is_tie) {
+                break;
+            }
+            let Some(peer) = self.peers.get(&no) else {
+                continue;
+            };
+            let ip = peer.addr.as_ref().map(|addr| addr.ip);
+            if peer.id != me.id
+                && ip.is_some_and(|ip| may_learn(me.from, ip))
+                && !self.is_below(peer, &me.id)
+            {
+                pool.push((rank.merit, no));
+            }
+        }
+        let slice = now.as_micros() / SLICE_US;
+        pool.sort_by_cached_key(|&(merit, no)| (merit, self.tie_break(me.from, slice, no)));
+        pool.truncate(count);
+        pool.into_iter().map(|(_, no)| no).collect()
+    }
+
+    /// Whether the root path of a peer leads through `above`, as far as reports tell.
+    fn is_below(&self, peer: &Peer, above: &Arc<str>) -> bool {
+        let mut parent = peer.parent.as_ref();
+        for _ in 0..PATH_MAX {
+            match parent {
+                None => return false,
+                Some(parent) if parent == above => return true,
+                Some(_) => {}
+            }
+            parent = parent
+                .and_then(|id| self.by_id.get(id))
+                .and_then(|at| at.values().next())
+                .and_then(|no| self.peers.get(no))
+                .and_then(|peer| peer.parent.as_ref());
+        }
+        true // Longer than any tree: a ring, made of lies or of reports that crossed.
+    }
+
+    fn tie_break(&self, asker: IpAddr, slice: u64, no: PeerNo) -> u64 {
+        let network = match network(asker) {
+            IpAddr::V4(ip) => u64::from(ip.to_bits()),
+            IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+        };
+        [network, slice, no.0]
+            .into_iter()
+            .fold(self.tie_key, |state, word| mix(state ^ mix(word)))
+    }
+}
+
+/// The finaliser of SplitMix64: every input bit moves every output bit.
+const fn mix(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
