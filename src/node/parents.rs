@@ -400,8 +400,11 @@ impl Node {
         if let Some(successor) = swarm.successor {
             return self.watch_successor(now, index, parent, successor);
         }
-        // A stream that never began, or has ended, is not missed.
+        // A stream that never began is not missed, unless others have it.
         let Some(last) = subscription.last_media else {
+            if now - subscription.since >= STARVED {
+                self.find_successor(now, index, parent);
+            }
             return;
         };
         let limit = (swarm.train_spacing * SILENT_SPACINGS).clamp(SILENT_LEAST, SILENT_MOST);
