@@ -23,8 +23,8 @@ pub struct Profile {
     pub burst_loss_ppm: u32,
     /// Chance, a datagram, of falling into the bad state.
     pub burst_enter_ppm: u32,
-    /// Chance, a datagram, of leaving it.
-    pub burst_leave_ppm: u32,
+    /// How long it stays there at most: in time, so that a link with little to carry is not dead for minutes.
+    pub burst_us: u64,
     /// Share of datagrams held back, so that later ones overtake them.
     pub reorder_ppm: u32,
     /// How long they are held back at most.
@@ -52,7 +52,7 @@ impl Default for Profile {
             loss_ppm: 0,
             burst_loss_ppm: 0,
             burst_enter_ppm: 0,
-            burst_leave_ppm: 0,
+            burst_us: 0,
             reorder_ppm: 0,
             reorder_us: 0,
             duplicate_ppm: 0,
@@ -132,7 +132,7 @@ pub struct Link {
     /// What faults add now.
     pub strain: Strain,
     rng: Rng,
-    in_burst: bool,
+    burst_until: Instant,
     busy_until: Instant,
     last_arrival: Instant,
     flip_after: Instant,
@@ -157,7 +157,7 @@ impl Link {
                 flips: 0,
             },
             rng,
-            in_burst: false,
+            burst_until: Instant::ZERO,
             busy_until: Instant::ZERO,
             last_arrival: Instant::ZERO,
             flip_after: Instant::ZERO,
@@ -249,17 +249,11 @@ impl Link {
             depart = Instant::from_micros(start.as_micros() + (bits * 1_000_000).div_ceil(rate));
             self.busy_until = depart;
         }
-        if self.profile.burst_enter_ppm != 0 {
-            let turn = if self.in_burst {
-                self.profile.burst_leave_ppm
-            } else {
-                self.profile.burst_enter_ppm
-            };
-            if self.hits(turn) {
-                self.in_burst = !self.in_burst;
-            }
+        if now >= self.burst_until && self.hits(self.profile.burst_enter_ppm) {
+            let length = 1 + self.rng.below(self.profile.burst_us.max(1));
+            self.burst_until = Instant::from_micros(now.as_micros() + length);
         }
-        let loss = if self.in_burst {
+        let loss = if now < self.burst_until {
             self.profile.burst_loss_ppm
         } else {
             self.profile.loss_ppm
@@ -453,7 +447,7 @@ mod tests {
         let mut link = link(Profile {
             burst_loss_ppm: 1_000_000,
             burst_enter_ppm: 10_000,
-            burst_leave_ppm: 100_000,
+            burst_us: 10_000,
             ..Profile::default()
         });
         let mut longest = 0;

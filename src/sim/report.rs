@@ -3,10 +3,13 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use super::check::Violation;
 use super::link::Loss;
 use super::{NodeId, Port, mix};
 use crate::time::Instant;
+use crate::wire::{Datagram, Format};
 
 /// Events kept for the report.
 pub const EVENTS_KEPT: usize = 200;
@@ -105,6 +108,8 @@ pub struct Log {
     next: usize,
     hash: u64,
     events: u64,
+    watch: Option<NodeId>,
+    watched: Vec<(Record, Bytes)>,
 }
 
 impl Default for Log {
@@ -114,11 +119,27 @@ impl Default for Log {
             next: 0,
             hash: 0x7032_7073,
             events: 0,
+            watch: None,
+            watched: Vec::new(),
         }
     }
 }
 
 impl Log {
+    /// Keeps every event of one node, whole.
+    pub const fn watch(&mut self, node: NodeId) {
+        self.watch = Some(node);
+    }
+
+    /// Every event of the node that is watched, one line each.
+    pub fn watched(&self) -> Vec<String> {
+        let line = |(record, payload): &(Record, Bytes)| match names(payload.clone()) {
+            Some(names) => format!("{record} {names}"),
+            None => record.to_string(),
+        };
+        self.watched.iter().map(line).collect()
+    }
+
     /// Adds an event; `payload` is hashed by its length, its first and its last bytes.
     pub fn add(&mut self, mut record: Record, payload: &[u8]) {
         let head = payload.len().min(16);
@@ -138,6 +159,9 @@ impl Log {
         hash = mix(hash ^ word(&record.head) ^ word(&tail).rotate_left(17));
         self.hash = hash;
         self.events += 1;
+        if self.watch == Some(record.node) {
+            self.watched.push((record, Bytes::copy_from_slice(payload)));
+        }
         if self.kept.len() < EVENTS_KEPT {
             self.kept.push(record);
         } else {
@@ -191,6 +215,19 @@ impl fmt::Display for Record {
     }
 }
 
+/// The messages of a datagram by name, when it can be read as one of our live channels'.
+fn names(payload: Bytes) -> Option<String> {
+    let (_, mut messages) = Datagram::open(payload).ok()?;
+    let mut names = Vec::new();
+    while let Some(Ok(message)) = messages.next(&Format::LIVE) {
+        let text = format!("{message:?}");
+        // The payload says nothing, and there is much of it.
+        let end = text.find("payload").unwrap_or(text.len()).min(160);
+        names.push(text.get(..end).unwrap_or_default().to_owned());
+    }
+    (!names.is_empty()).then(|| names.join(" | "))
+}
+
 /// One player at the end of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlayerOutcome {
@@ -240,6 +277,8 @@ pub struct Failure {
     pub step: u64,
     /// The last events.
     pub events: Vec<Record>,
+    /// Everything the watched node did and got.
+    pub watched: Vec<String>,
     /// One line a node.
     pub nodes: Vec<String>,
     /// The scenario as TOML.
@@ -248,6 +287,9 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.watched {
+            writeln!(f, "{line}")?;
+        }
         writeln!(f, "---- last {} events", self.events.len())?;
         for record in &self.events {
             writeln!(f, "{record}")?;

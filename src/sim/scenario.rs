@@ -380,7 +380,7 @@ fn draw_link(rate_kbps: u64, rng: &mut Rng) -> Profile {
     }
     if rng.chance(0.3) {
         link.burst_enter_ppm = rng.below(3_000) as u32;
-        link.burst_leave_ppm = 50_000 + rng.below(150_000) as u32;
+        link.burst_us = 5_000 + rng.below(295_000);
         link.burst_loss_ppm = 500_000 + rng.below(500_000) as u32;
     }
     if rng.chance(0.4) {

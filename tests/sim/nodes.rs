@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use p2ps::sim::honest::cast;
-use p2ps::sim::{Fault, FaultKind, Outcome, Scenario, Shape, World, shrink};
+use p2ps::sim::{Fault, FaultKind, NodeId, Outcome, Scenario, Shape, World, shrink};
 
-use super::seeds;
+use super::{number, seeds};
 
 fn run(scenario: &Scenario) -> Outcome {
     World::new(scenario.clone(), cast)
@@ -157,7 +157,7 @@ fn shrink_a_seed() {
     }
 }
 
-/// With `SEEDS=n` or `SEED=n`, `--ignored --nocapture`: tries all of them and says which fail how.
+/// With `SEEDS=n` or `SEED=n` (and `WATCH=n` for all that one node does), `--ignored --nocapture`: tries all of them and says which fail how.
 #[test]
 #[ignore = "a tool"]
 fn survey() {
@@ -165,7 +165,11 @@ fn survey() {
     let (mut held, mut events, mut missing, mut joins) = (0, 0, 0, Vec::new());
     let mut failed = std::collections::BTreeMap::<_, Vec<u64>>::new();
     for seed in seeds(100) {
-        match World::new(shape(seed).draw(), cast).run() {
+        let mut world = World::new(shape(seed).draw(), cast);
+        if let Some(node) = number("WATCH") {
+            world = world.watch(NodeId(node as u16));
+        }
+        match world.run() {
             Ok(outcome) => {
                 held += 1;
                 events += outcome.events;
@@ -178,6 +182,16 @@ fn survey() {
                     "SEED={seed} {} {} {}: {}",
                     violation.invariant, failure.at, violation.node, violation.detail
                 );
+                for line in &failure.watched {
+                    println!("{line}");
+                }
+                if seeds(2).count() == 1 {
+                    println!(
+                        "{}",
+                        &failure.scenario[failure.scenario.find("[[faults]]").unwrap_or(0)..]
+                    );
+                    println!("{}", failure.nodes.join("\n"));
+                }
                 println!("    {}", failure.nodes[violation.node.index()]);
                 failed.entry(violation.invariant).or_default().push(seed);
             }

@@ -185,6 +185,13 @@ impl<'c> World<'c> {
         self
     }
 
+    /// Keeps everything that one node does and gets, for the report of a violation.
+    #[must_use]
+    pub const fn watch(mut self, node: NodeId) -> Self {
+        self.net.log.watch(node);
+        self
+    }
+
     /// Runs the world to its end.
     ///
     /// # Errors
@@ -255,6 +262,7 @@ impl<'c> World<'c> {
             at: self.now,
             step: self.net.log.events(),
             events: self.net.log.last(),
+            watched: self.net.log.watched(),
             nodes,
             scenario: self.scenario.to_toml(),
         }
