@@ -139,12 +139,14 @@ pub async fn get(url: String, timeout: Duration) -> Result<Answer, HttpError> {
 }
 
 /// Requests are seconds apart: no connection is kept for the next one. Redirects are not followed: a tracker that is
-/// no longer ours must not choose where we connect to (S-46). Proxies from the environment are honoured.
+/// no longer ours must not choose where we connect to (S-46). Nor are proxies of the environment used: the tracker
+/// hands out the address that we come from, and a proxy has no media.
 static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ureq::Agent::config_builder()
         .user_agent(concat!("p2ps/", env!("CARGO_PKG_VERSION")))
         .http_status_as_error(false)
+        .proxy(None)
         .max_redirects(0)
         .max_idle_connections(0)
         .tls_config(

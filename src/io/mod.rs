@@ -1,5 +1,10 @@
 //! Sockets, files, clocks, signals: the only place that waits.
 
+pub mod clock;
 pub mod http;
+pub mod lifecycle;
 pub mod lines;
 pub mod media;
+pub mod metrics;
+pub mod signal;
+pub mod udp;

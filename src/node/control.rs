@@ -84,7 +84,7 @@ impl Node {
             Extension::SubscribeReply(reply) => self.on_subscribe_reply(now, at, &reply),
             Extension::Unsubscribe { .. } => self.on_unsubscribe(at),
             Extension::Status(status) => self.on_status(now, at, status),
-            Extension::Probe { nonce, .. } => self.answer_probe(now, at, nonce),
+            Extension::Probe { nonce, .. } => self.answer_probe(now, arrived, at, nonce),
             Extension::ProbeReply(reply) => self.on_probe_reply(now, arrived, at, &reply),
             Extension::QosFeedback(feedback) => {
                 if let Some(channel) = self.channels.get_mut(at) {
@@ -431,7 +431,7 @@ impl Node {
         );
     }
 
-    fn answer_probe(&mut self, now: Instant, at: usize, nonce: u32) {
+    fn answer_probe(&mut self, now: Instant, arrived: Instant, at: usize, nonce: u32) {
         let Some(index) = self.channels.get(at).map(|channel| channel.swarm) else {
             return;
         };
@@ -444,6 +444,7 @@ impl Node {
         let substreams = swarm.terms.format.substreams;
         let reply = ProbeReply {
             nonce,
+            held_us: u32::try_from(micros(now - arrived)).unwrap_or(u32::MAX),
             ready: if full {
                 Mask::none(substreams)
             } else {
@@ -468,7 +469,9 @@ impl Node {
             && probe.nonce == reply.nonce
         {
             channel.probe = None;
-            channel.rtt.sample(now, arrived - probe.sent);
+            // What it was held back for is not the path's doing; a liar about that only spoils its own figure.
+            let held = Duration::from_micros(u64::from(reply.held_us));
+            channel.rtt.sample(now, (arrived - probe.sent).saturating_sub(held));
         }
     }
 

@@ -38,7 +38,7 @@ use crate::rng::{Rng, Seed};
 use crate::store::MunroIndex;
 use crate::store::playout::Release;
 use crate::time::{Epoch, Instant};
-use crate::wire::{Datagram, DecodeError, Message};
+use crate::wire::{Datagram, DecodeError, Extension, Message};
 use outbox::Outbox;
 use source::Signed;
 use swarm::Swarm;
@@ -392,6 +392,9 @@ impl Node {
             // Only a handshake opens (RFC 7574 §3.1.1).
             return false;
         }
+        if !is_routine(&message) {
+            self.stats.urgent_messages += 1;
+        }
         match message {
             Message::Handshake(_) => {}
             Message::Data(data) => self.on_data(now, arrived, at, data),
@@ -422,6 +425,13 @@ impl Node {
             }
         }
         self.channels.get(at).is_some()
+    }
+
+    /// Stops or resumes the release of media to the player, whose output is full; chunks stay in the window meanwhile.
+    pub fn pause_playout(&mut self, swarm: usize, paused: bool) {
+        if let Some(swarm) = self.swarms.get_mut(swarm) {
+            swarm.is_paused = paused;
+        }
     }
 
     /// What is due at this time.
@@ -732,6 +742,18 @@ impl Node {
             self.push_event(Event::Playout { swarm: at, release });
         }
     }
+}
+
+/// Whether a message can wait for the next wake-up without anybody noticing.
+const fn is_routine(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Ack { .. }
+            | Message::Have(_)
+            | Message::Extension(
+                Extension::Status(_) | Extension::QosFeedback(_) | Extension::Probe { .. } | Extension::Hello(_)
+            )
+    )
 }
 
 #[cfg(test)]

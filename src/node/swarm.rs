@@ -78,6 +78,7 @@ pub(super) struct Swarm {
     /// When a silent parent was last asked whether it lives.
     pub last_liveness: Option<Instant>,
     pub has_ended: bool,
+    pub is_paused: bool,
     pub stalled_since: Option<Instant>,
     /// The rate of the stream, in bits a second.
     pub rate_bps: u64,
@@ -146,6 +147,7 @@ impl Swarm {
             known_parent: None,
             last_liveness: None,
             has_ended: false,
+            is_paused: false,
             stalled_since: None,
             rate_bps: 0,
             rate_mark: (now, 0),

@@ -80,22 +80,6 @@ pub enum Path {
     Relayed,
 }
 
-/// What a neighbour is to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// It pushes media to us.
-    Parent,
-    /// We push media to it.
-    Child,
-    /// Chunks go both ways, or either may be asked for repair.
-    Partner,
-    /// Known and probed, no media yet.
-    Candidate,
-    /// A relay or source that the tracker places viewers at.
-    Server,
-}
-
 /// Largest number in a record: 2^53 - 1, the last whole number that every JSON reader keeps exact.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
@@ -418,86 +402,4 @@ table! {
 /// Microseconds to milliseconds with three decimals.
 pub fn milliseconds(micros: u64) -> f64 {
     micros.min(NUMBER_MAX) as f64 / 1000.0
-}
-
-/// What a node counted about one neighbour since it met it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NeighbourCounters {
-    /// Who it is.
-    pub peer: PeerId,
-    /// Where it is, as `ADDRESS:PORT`.
-    pub address: String,
-    /// What it is to us.
-    pub role: Role,
-    /// How it is reached.
-    pub path: Option<Path>,
-    /// Since when it has been a neighbour, in µs.
-    pub age_us: u64,
-    /// Packets sent to it.
-    pub sent_packets: u64,
-    /// Packets received from it.
-    pub recv_packets: u64,
-    /// Bytes sent to it.
-    pub sent_bytes: u64,
-    /// Bytes received from it.
-    pub recv_bytes: u64,
-    /// Packets noticed missing on the way from it.
-    pub lost_packets: u64,
-    /// Packets sent to it again.
-    pub retransmitted_packets: u64,
-    /// Packets from it that were already held.
-    pub duplicate_packets: u64,
-    /// Packets from it whose hash was wrong.
-    pub bad_hash_packets: u64,
-    /// Strikes against it that still count.
-    pub strikes: u64,
-    /// Smoothed round trip time, in µs.
-    pub rtt_us: Option<u64>,
-    /// Its mean deviation, in µs.
-    pub rtt_var_us: Option<u64>,
-    /// Jitter of its packets, in µs.
-    pub jitter_us: Option<u64>,
-    /// Delay from it to here, in µs.
-    pub hop_latency_us: Option<u64>,
-    /// Cumulative latency that it reports, in µs.
-    pub latency_us: Option<u64>,
-    /// Its hops from the source.
-    pub depth: Option<u64>,
-    /// Children that it would still accept.
-    pub slots_free: Option<u64>,
-    /// Children it has (a server, as the tracker knows it).
-    pub children: Option<u64>,
-    /// Load of a server, used by capacity, as the tracker knows it.
-    pub load_ratio: Option<f64>,
-}
-
-impl NeighbourCounters {
-    /// A neighbour of which nothing is counted yet.
-    pub const fn new(peer: PeerId, address: String, role: Role) -> Self {
-        Self {
-            peer,
-            address,
-            role,
-            path: None,
-            age_us: 0,
-            sent_packets: 0,
-            recv_packets: 0,
-            sent_bytes: 0,
-            recv_bytes: 0,
-            lost_packets: 0,
-            retransmitted_packets: 0,
-            duplicate_packets: 0,
-            bad_hash_packets: 0,
-            strikes: 0,
-            rtt_us: None,
-            rtt_var_us: None,
-            jitter_us: None,
-            hop_latency_us: None,
-            latency_us: None,
-            depth: None,
-            slots_free: None,
-            children: None,
-            load_ratio: None,
-        }
-    }
 }

@@ -1,20 +1,24 @@
 //! What is said about quality, and under which name: counters, JSON-lines records, Prometheus text.
 //!
 //! A node fills one [`Counters`]. Everything that leaves the process is derived from it here, so that records
-//! ([`record`]), the metrics page ([`prometheus`]) and the tracker's reports cannot drift apart. [`Recorder`] keeps
+//! ([`record`], [`interval`], [`neighbour`]), the metrics page ([`prometheus`]) and the tracker's reports cannot drift apart. [`Recorder`] keeps
 //! the last snapshot and turns the next one into lines. [`analyse`] reads lines back.
 //!
 //! The schema is `p2ps.qos/1`: [`SCHEMA_JSON`] and the manual page p2ps-stats(5).
 
 pub mod analyse;
 pub mod counters;
+pub mod interval;
+pub mod neighbour;
 pub mod prometheus;
 pub mod record;
 pub mod recorder;
 pub mod timestamp;
 
-pub use counters::{Counters, NeighbourCounters, Path, Role, Tool};
-pub use record::{End, Head, Interval, Neighbour, Notice, Record, Start, State, StateChange};
+pub use counters::{Counters, Path, Tool};
+pub use interval::{End, Interval};
+pub use neighbour::{Neighbour, NeighbourCounters, Role};
+pub use record::{Head, Notice, Record, Start, State, StateChange};
 pub use recorder::Recorder;
 
 /// Name and version of the record schema, the `schema` field of every `start` record.

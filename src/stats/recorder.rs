@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::ids::PeerId;
-use crate::stats::counters::{Counters, NeighbourCounters, Tool};
-use crate::stats::record::{End, Head, Interval, Neighbour, Record, line};
+use crate::stats::counters::{Counters, Tool};
+use crate::stats::interval::{End, Interval};
+use crate::stats::neighbour::{Neighbour, NeighbourCounters};
+use crate::stats::record::{Head, Record, line};
 use crate::stats::timestamp::Timestamp;
 use crate::time::{Epoch, Instant, micros};
 
@@ -99,7 +101,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::stats::counters::Role;
+    use crate::stats::neighbour::Role;
     use crate::stats::record::{State, StateChange};
 
     fn recorder() -> Recorder {

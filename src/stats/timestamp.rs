@@ -65,7 +65,13 @@ fn zone_seconds(zone: &str) -> Option<i64> {
         return Some(0);
     }
     let sign = if zone.starts_with('-') { -1 } else { 1 };
-    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+    let offset = zone.get(1..)?;
+    // SRT's tools write +0100 where RFC 3339 wants +01:00.
+    let (hours, minutes) = match offset.split_once(':') {
+        Some(parts) => parts,
+        None if offset.len() == 4 => offset.split_at_checked(2)?,
+        None => return None,
+    };
     let (hours, minutes) = (digits(hours)?, digits(minutes)?);
     (hours < 24 && minutes < 60).then(|| sign * (hours * 3600 + minutes * 60) as i64)
 }
@@ -164,6 +170,7 @@ mod tests {
             "2026-11-21t12:00:00.500z",
             "2026-11-21T13:00:00.500000000+01:00",
             "2026-11-21 11:30:00.5-00:30",
+            "2026-11-21T13:00:00.500000+0100",
         ] {
             assert_eq!(
                 Timestamp::parse(text),

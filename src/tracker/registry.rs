@@ -4,15 +4,13 @@
 //! order give the same outputs. Everything that peers say of themselves (depth, free slots) is a hint that orders the
 //! list; only the address is not taken from them (S-43).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::address::{PORT_MIN, Scope, network, scope};
+use super::address::{PORT_MIN, Scope, scope};
 use super::message::{
     Action, AddressKind, Body, ChannelInfo, Connect, Find, Parent, PeerAddr, PeerInfo, PeerMode,
     PeerNum, Reject, RejectCode, Request, RequestError, RequestExt, Response, ResponseExt, Role,
@@ -22,9 +20,16 @@ use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
 mod choice;
+mod config;
+mod members;
+mod replays;
 
 #[cfg(test)]
 mod tests;
+
+use replays::Replays;
+
+pub use config::{Config, DescriptionCheck, Limits, Stats};
 
 /// Most peers in one answer (RFC 7846 §3.2.3 asks for less than 30 to be wanted; S-44 for at most 50).
 pub const PEERS_PER_ANSWER_MAX: usize = 30;
@@ -34,129 +39,6 @@ const RETRY_CHANNEL_S: u64 = 2;
 
 /// Seconds after which anybody else who was refused asks again.
 const RETRY_S: u64 = 10;
-
-/// Whether a signed description proves that a key may announce a channel: name, swarm identifier, description.
-pub type DescriptionCheck = fn(&str, &str, &[u8]) -> bool;
-
-/// What a tracker is run with.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// How often peers are asked to report; answered as `x_p2ps_report_interval` in whole seconds.
-    pub report_interval: Duration,
-    /// A peer that was silent for so long is forgotten (the track timer of RFC 7846 §2.3.2).
-    pub track_timeout: Duration,
-    /// How much the tracker remembers.
-    pub limits: Limits,
-    /// Asked before a name is given to a key; without it any source may announce any free name.
-    pub description_check: Option<DescriptionCheck>,
-}
-
-impl Config {
-    /// Timers for live swarms that report every `report_interval`: forgotten after three and a half of them.
-    ///
-    /// The init timer of RFC 7846 has no counterpart: registering and judging the actions is one step here.
-    pub fn with_report_interval(report_interval: Duration) -> Self {
-        Self {
-            report_interval,
-            track_timeout: report_interval * 7 / 2,
-            limits: Limits::default(),
-            description_check: None,
-        }
-    }
-}
-
-impl Default for Config {
-    /// Reports every 10 s, forgotten after 35 s.
-    fn default() -> Self {
-        Self::with_report_interval(Duration::from_secs(10))
-    }
-}
-
-/// How much a tracker remembers; what would exceed it is answered with error 5.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Registered peers.
-    pub peers: usize,
-    /// Registered peers of one public IPv4 address, or IPv6 /64; and channel names that came from there.
-    pub per_address: usize,
-    /// The same of one loopback, link-local or private address: laboratories run many on one host.
-    pub per_local_address: usize,
-    /// Swarms.
-    pub swarms: usize,
-    /// Swarms of one peer.
-    pub swarms_per_peer: usize,
-    /// Channel names.
-    pub channels: usize,
-    /// Answers kept to be repeated.
-    pub replays: usize,
-}
-
-impl Limits {
-    /// What one address may take, of peers and of names; at least one.
-    fn per_address(&self, ip: IpAddr) -> usize {
-        match scope(ip) {
-            Scope::Loopback | Scope::Link | Scope::Private => self.per_local_address,
-            Scope::Public | Scope::Never => self.per_address,
-        }
-        .max(1)
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            peers: 100_000,
-            per_address: 64,
-            per_local_address: 4096,
-            swarms: 50_000,
-            swarms_per_peer: 16,
-            channels: 10_000,
-            replays: 4096,
-        }
-    }
-}
-
-/// Counters and gauges of a tracker; counters only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Requests, refused ones and bodies that were none included.
-    pub requests_total: u64,
-    /// Well-formed CONNECTs.
-    pub connects_total: u64,
-    /// Well-formed FINDs.
-    pub finds_total: u64,
-    /// Well-formed STAT_REPORTs.
-    pub reports_total: u64,
-    /// Swarms joined; a JOIN by a member is none.
-    pub joins_total: u64,
-    /// Swarms left by LEAVE.
-    pub leaves_total: u64,
-    /// Peers forgotten because they were silent.
-    pub expired_total: u64,
-    /// Answers repeated for a repeated transaction.
-    pub replays_total: u64,
-    /// Requests refused, by [`RejectCode::index`].
-    pub rejects_total: [u64; RejectCode::ALL.len()],
-    /// Peers registered now.
-    pub peers: usize,
-    /// Swarms with members now.
-    pub swarms: usize,
-    /// Names held now.
-    pub channels: usize,
-}
-
-impl Stats {
-    /// Requests refused, by reason.
-    pub fn rejects(&self) -> impl Iterator<Item = (RejectCode, u64)> {
-        RejectCode::ALL
-            .into_iter()
-            .map(|code| (code, self.rejects_total[code.index()]))
-    }
-
-    fn reject(&mut self, code: RejectCode) {
-        self.rejects_total[code.index()] += 1;
-    }
-}
 
 /// An answer for the HTTP server to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,9 +115,6 @@ struct Share {
     channels: usize,
 }
 
-/// Whose transaction it was.
-type Transaction = (Arc<str>, IpAddr, String);
-
 /// One tracker.
 #[derive(Debug)]
 pub struct Registry {
@@ -251,8 +130,7 @@ pub struct Registry {
     channels: BTreeMap<Arc<str>, Channel>,
     peer_timers: BTreeSet<(Instant, PeerNo)>,
     channel_timers: BTreeSet<(Instant, Arc<str>)>,
-    replays: BTreeMap<Transaction, (u64, Response)>,
-    replay_timers: VecDeque<(Instant, Transaction)>,
+    replays: Replays,
     stats: Stats,
 }
 
@@ -275,8 +153,7 @@ impl Registry {
             channels: BTreeMap::new(),
             peer_timers: BTreeSet::new(),
             channel_timers: BTreeSet::new(),
-            replays: BTreeMap::new(),
-            replay_timers: VecDeque::new(),
+            replays: Replays::default(),
             stats: Stats::default(),
         }
     }
@@ -321,7 +198,8 @@ impl Registry {
         let answer = match &request.body {
             Body::Connect(connect) => {
                 self.stats.connects_total += 1;
-                if let Some(response) = self.replay(ip, request) {
+                if let Some(response) = self.replays.get(ip, request) {
+                    self.stats.replays_total += 1;
                     if let Some(no) = known {
                         self.touch(now, no);
                     }
@@ -354,7 +232,9 @@ impl Registry {
                     response.report_interval_s = Some(self.config.report_interval.as_secs().max(1));
                 }
                 if matches!(request.body, Body::Connect(_)) {
-                    self.remember(now, ip, request, &response);
+                    let expires = now + self.config.track_timeout;
+                    let limit = self.config.limits.replays;
+                    self.replays.put(expires, limit, ip, request, &response);
                 }
                 response
             }
@@ -384,22 +264,14 @@ impl Registry {
                 self.forget_channel(&name);
             }
         }
-        while self
-            .replay_timers
-            .front()
-            .is_some_and(|(expires, _)| *expires <= now)
-        {
-            if let Some((_, transaction)) = self.replay_timers.pop_front() {
-                self.replays.remove(&transaction);
-            }
-        }
+        self.replays.expire(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peer = self.peer_timers.first().map(|(expires, _)| *expires);
         let channel = self.channel_timers.first().map(|(expires, _)| *expires);
-        let replay = self.replay_timers.front().map(|(expires, _)| *expires);
+        let replay = self.replays.next_expiry();
         [peer, channel, replay].into_iter().flatten().min()
     }
 
@@ -598,310 +470,6 @@ impl Registry {
         Ok(response)
     }
 
-    // --- registrations ----------------------------------------------------------------------------------------------
-
-    fn register(&mut self, now: Instant, from: IpAddr, id: &str) -> Result<PeerNo, Refusal> {
-        let full = |what: &str| Err((RejectCode::Full, what.to_owned()));
-        if self.peers.len() >= self.config.limits.peers {
-            return full("the tracker is full");
-        }
-        let share = self.by_network.entry(network(from)).or_default();
-        if share.peers >= self.config.limits.per_address(from) {
-            return full("too many peers from this address");
-        }
-        share.peers += 1;
-        let no = PeerNo(self.next);
-        self.next += 1;
-        let id: Arc<str> = id.into();
-        self.by_id
-            .entry(Arc::clone(&id))
-            .or_default()
-            .insert(from, no);
-        let expires = now + self.config.track_timeout;
-        self.peer_timers.insert((expires, no));
-        self.peers.insert(
-            no,
-            Peer {
-                id,
-                from,
-                addr: None,
-                expires,
-                swarms: BTreeMap::new(),
-                channels: BTreeSet::new(),
-                is_ours: false,
-                role: None,
-                depth: None,
-                slots_free: None,
-                promised: 0,
-                parent: None,
-                salt: self.rng.next_u32(),
-            },
-        );
-        Ok(no)
-    }
-
-    fn remove(&mut self, no: PeerNo) {
-        self.unlist(no);
-        let Some(peer) = self.peers.remove(&no) else {
-            return;
-        };
-        self.peer_timers.remove(&(peer.expires, no));
-        for swarm in peer.swarms.keys() {
-            self.drop_member(swarm);
-        }
-        if let Some(at) = self.by_id.get_mut(&peer.id) {
-            at.remove(&peer.from);
-            if at.is_empty() {
-                self.by_id.remove(&peer.id);
-            }
-        }
-        self.shrink_share(peer.from, |share| share.peers -= 1);
-    }
-
-    fn shrink_share(&mut self, from: IpAddr, take: impl FnOnce(&mut Share)) {
-        let network = network(from);
-        if let Some(share) = self.by_network.get_mut(&network) {
-            take(share);
-            if (share.peers, share.channels) == (0, 0) {
-                self.by_network.remove(&network);
-            }
-        }
-    }
-
-    /// Starts the track timer of a peer again, and keeps the names that it announced.
-    fn touch(&mut self, now: Instant, no: PeerNo) {
-        let expires = now + self.config.track_timeout;
-        let Some(peer) = self.peers.get_mut(&no) else {
-            return;
-        };
-        self.peer_timers.remove(&(peer.expires, no));
-        peer.expires = expires;
-        self.peer_timers.insert((expires, no));
-        for name in &peer.channels {
-            if let Some(channel) = self.channels.get_mut(name) {
-                self.channel_timers
-                    .remove(&(channel.expires, Arc::clone(name)));
-                channel.expires = expires;
-                self.channel_timers.insert((expires, Arc::clone(name)));
-            }
-        }
-    }
-
-    /// Takes what a registered peer says of itself, and starts its track timer again.
-    fn refresh(&mut self, now: Instant, no: PeerNo, ext: Option<&RequestExt>) {
-        self.unlist(no);
-        if let Some(peer) = self.peers.get_mut(&no) {
-            peer.update(ext);
-        }
-        self.list(no);
-        self.touch(now, no);
-    }
-
-    // --- swarms and channels ----------------------------------------------------------------------------------------
-
-    /// The swarm that a request means: by its identifier, or by the name of its channel.
-    fn resolve(&self, swarm_id: &str, ext: Option<&RequestExt>) -> Result<Arc<str>, Refusal> {
-        if !swarm_id.is_empty() {
-            return Ok(match self.swarms.get_key_value(swarm_id) {
-                Some((known, _)) => Arc::clone(known),
-                None => swarm_id.into(),
-            });
-        }
-        let Some(name) = ext.and_then(|ext| ext.channel.as_deref()) else {
-            return Err((
-                RejectCode::Forbidden,
-                "swarm_id: empty, and no channel named".to_owned(),
-            ));
-        };
-        match self.channels.get(name) {
-            Some(channel) => Ok(Arc::clone(&channel.swarm_id)),
-            None => Err((
-                RejectCode::NoSuchChannel,
-                format!("no channel {name:?} here"),
-            )),
-        }
-    }
-
-    fn join(
-        &mut self,
-        no: PeerNo,
-        swarm_id: &str,
-        mode: PeerMode,
-        ext: Option<&RequestExt>,
-    ) -> Result<Arc<str>, Refusal> {
-        let swarm = self.resolve(swarm_id, ext)?;
-        let limits = self.config.limits;
-        let Some(peer) = self.peers.get(&no) else {
-            return Err(not_registered());
-        };
-        let from = peer.from;
-        let is_member = peer.swarms.contains_key(&swarm);
-        if !is_member && peer.swarms.len() >= limits.swarms_per_peer {
-            return Err((RejectCode::Full, "too many swarms of one peer".to_owned()));
-        }
-        if !self.swarms.contains_key(&swarm) && self.swarms.len() >= limits.swarms {
-            return Err((
-                RejectCode::Full,
-                "the tracker has too many swarms".to_owned(),
-            ));
-        }
-        let announced = match ext {
-            Some(ext) if mode == PeerMode::Seeder && ext.role == Some(Role::Source) => {
-                ext.channel.as_deref()
-            }
-            _ => None,
-        };
-        if let (Some(name), Some(ext)) = (announced, ext) {
-            self.may_announce(from, name, &swarm, ext)?;
-        }
-        if let Some(peer) = self.peers.get_mut(&no) {
-            peer.swarms.insert(Arc::clone(&swarm), mode);
-        }
-        let entry = self.swarms.entry(Arc::clone(&swarm)).or_default();
-        if !is_member {
-            // RFC 7846 leaves a second JOIN open; here it updates address and mode.
-            entry.members += 1;
-            self.stats.joins_total += 1;
-        }
-        if let (Some(name), Some(ext)) = (announced, ext) {
-            self.announce(no, name, &swarm, ext);
-        }
-        Ok(swarm)
-    }
-
-    fn leave(
-        &mut self,
-        no: PeerNo,
-        swarm_id: &str,
-        ext: Option<&RequestExt>,
-    ) -> Result<Arc<str>, Refusal> {
-        let swarm = self.resolve(swarm_id, ext)?;
-        let peer = self.peers.get_mut(&no);
-        if peer.is_none_or(|peer| peer.swarms.remove(&swarm).is_none()) {
-            return Err((
-                RejectCode::Forbidden,
-                "swarm_id: the peer is not in this swarm".to_owned(),
-            ));
-        }
-        self.drop_member(&swarm);
-        self.stats.leaves_total += 1;
-        Ok(swarm)
-    }
-
-    fn drop_member(&mut self, swarm: &Arc<str>) {
-        if let Some(entry) = self.swarms.get_mut(swarm) {
-            entry.members -= 1;
-            if entry.members == 0 {
-                self.swarms.remove(swarm);
-            }
-        }
-    }
-
-    /// Whether a source of `swarm` may have the name: the first key that announces it holds it until it expires.
-    fn may_announce(
-        &self,
-        from: IpAddr,
-        name: &str,
-        swarm: &Arc<str>,
-        ext: &RequestExt,
-    ) -> Result<(), Refusal> {
-        match self.channels.get(name) {
-            Some(channel) if channel.swarm_id != *swarm => {
-                return Err((
-                    RejectCode::NameTaken,
-                    format!("channel {name:?} is announced by another key"),
-                ));
-            }
-            Some(_) => {}
-            None if self.channels.len() >= self.config.limits.channels => {
-                return Err((
-                    RejectCode::Full,
-                    "the tracker has too many channels".to_owned(),
-                ));
-            }
-            None => {
-                let share = self.by_network.get(&network(from));
-                if share.map_or(0, |share| share.channels) >= self.config.limits.per_address(from) {
-                    return Err((
-                        RejectCode::Full,
-                        "too many channels from this address".to_owned(),
-                    ));
-                }
-            }
-        }
-        if let Some(is_proof) = self.config.description_check
-            && !ext
-                .description
-                .as_ref()
-                .is_some_and(|description| is_proof(name, swarm, description))
-        {
-            return Err((
-                RejectCode::BadDescription,
-                format!("channel {name:?}: the description is not signed by the key of its swarm"),
-            ));
-        }
-        Ok(())
-    }
-
-    fn announce(&mut self, no: PeerNo, name: &str, swarm: &Arc<str>, ext: &RequestExt) {
-        let Some(peer) = self.peers.get_mut(&no) else {
-            return;
-        };
-        let name: Arc<str> = match self.channels.get_key_value(name) {
-            Some((known, _)) => Arc::clone(known),
-            None => name.into(),
-        };
-        peer.channels.insert(Arc::clone(&name));
-        let (mut from, expires) = (peer.from, peer.expires);
-        if let Some(swarm) = self.swarms.get_mut(swarm) {
-            swarm.channel = Some(Arc::clone(&name));
-        }
-        // Somebody else who claims to be the same source does not change what a source that is alive announced.
-        if let Some(channel) = self.channels.get(&name)
-            && channel.holder != no
-            && self.peers.contains_key(&channel.holder)
-        {
-            return;
-        }
-        match self.channels.get(&name) {
-            Some(old) => {
-                from = old.from;
-                self.channel_timers
-                    .remove(&(old.expires, Arc::clone(&name)));
-            }
-            None => self.by_network.entry(network(from)).or_default().channels += 1,
-        }
-        self.channel_timers.insert((expires, Arc::clone(&name)));
-        self.channels.insert(
-            name,
-            Channel {
-                swarm_id: Arc::clone(swarm),
-                title: ext.title.clone(),
-                description: ext.description.clone(),
-                holder: no,
-                from,
-                expires,
-            },
-        );
-    }
-
-    fn forget_channel(&mut self, name: &Arc<str>) {
-        let Some(channel) = self.channels.remove(name) else {
-            return;
-        };
-        self.shrink_share(channel.from, |share| share.channels -= 1);
-        if let Some(swarm) = self.swarms.get_mut(&channel.swarm_id)
-            && swarm.channel.as_ref() == Some(name)
-        {
-            swarm.channel = None;
-        }
-    }
-
-    fn channel_info(&self, swarm: &str) -> Option<ChannelInfo> {
-        let name = self.swarms.get(swarm)?.channel.as_ref()?;
-        self.channels.get(name).map(|channel| channel.info(name))
-    }
-
     // --- answers ----------------------------------------------------------------------------------------------------
 
     /// At most `count` members of a swarm for `asker`, best first, in both forms of the response.
@@ -965,43 +533,6 @@ impl Registry {
         }
         response
     }
-
-    /// The answer that this very request got before (RFC 7846 §4.2: repeated identifiers are accepted).
-    ///
-    /// Only CONNECT needs it: to do a FIND or STAT_REPORT twice is harmless.
-    fn replay(&mut self, ip: IpAddr, request: &Request) -> Option<Response> {
-        let transaction = (
-            request.peer_id.as_str().into(),
-            ip,
-            request.transaction_id.clone(),
-        );
-        let (seen, response) = self.replays.get(&transaction)?;
-        if *seen != fingerprint(request) {
-            return None;
-        }
-        self.stats.replays_total += 1;
-        Some(response.clone())
-    }
-
-    fn remember(&mut self, now: Instant, ip: IpAddr, request: &Request, response: &Response) {
-        let transaction: Transaction = (
-            request.peer_id.as_str().into(),
-            ip,
-            request.transaction_id.clone(),
-        );
-        let entry = (fingerprint(request), response.clone());
-        if self.replays.insert(transaction.clone(), entry).is_some() {
-            return;
-        }
-        self.replay_timers
-            .push_back((now + self.config.track_timeout, transaction));
-        while self.replays.len() > self.config.limits.replays {
-            match self.replay_timers.pop_front() {
-                Some((_, oldest)) => self.replays.remove(&oldest),
-                None => break,
-            };
-        }
-    }
 }
 
 impl Reject {
@@ -1015,19 +546,6 @@ impl Reject {
                 _ => RETRY_S,
             },
         }
-    }
-}
-
-impl Peer {
-    /// Takes what the peer says of itself; a plain RFC 7846 peer says nothing.
-    fn update(&mut self, ext: Option<&RequestExt>) {
-        let Some(ext) = ext else { return };
-        self.is_ours = true;
-        self.role = ext.role;
-        self.depth = ext.depth;
-        self.slots_free = ext.slots_free;
-        self.promised = 0;
-        self.parent = ext.parent.as_deref().map(Arc::from);
     }
 }
 
@@ -1069,7 +587,7 @@ fn listed_addr(ip: IpAddr, connect: &Connect, ext: Option<&RequestExt>) -> Optio
     });
     let port = ext
         .and_then(|ext| ext.port)
-        .or(claimed.map(|claimed| claimed.port))?;
+        .or_else(|| claimed.map(|claimed| claimed.port))?;
     (port >= PORT_MIN && scope(ip) != Scope::Never).then(|| PeerAddr {
         ip,
         port,
@@ -1080,11 +598,4 @@ fn listed_addr(ip: IpAddr, connect: &Connect, ext: Option<&RequestExt>) -> Optio
         },
         peer_protocol: claimed.and_then(|claimed| claimed.peer_protocol.clone()),
     })
-}
-
-/// Tells requests with the same transaction identifier apart; no secret, a collision replays an answer.
-fn fingerprint(request: &Request) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    request.hash(&mut hasher);
-    hasher.finish()
 }

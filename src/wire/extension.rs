@@ -204,6 +204,8 @@ pub struct Status {
 pub struct ProbeReply {
     /// The probe's.
     pub nonce: u32,
+    /// How long the probe waited to be read, microseconds: whoever serves many reads when media arrives.
+    pub held_us: u32,
     /// Substreams it could serve.
     pub ready: Mask,
     /// Media received over the last seconds, kbit/s.
@@ -378,6 +380,7 @@ impl Extension {
             },
             70 => Self::ProbeReply(ProbeReply {
                 nonce: body.u32()?,
+                held_us: body.u32()?,
                 ready: Mask::decode(body, format)?,
                 recv_kbps: body.u32()?,
                 cumulative_latency_us: body.u32()?,
@@ -445,6 +448,7 @@ impl Extension {
             }
             Self::ProbeReply(reply) => {
                 out.extend_from_slice(&reply.nonce.to_be_bytes());
+                out.extend_from_slice(&reply.held_us.to_be_bytes());
                 out.extend_from_slice(&reply.ready.0);
                 out.extend_from_slice(&reply.recv_kbps.to_be_bytes());
                 out.extend_from_slice(&reply.cumulative_latency_us.to_be_bytes());

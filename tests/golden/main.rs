@@ -1,4 +1,5 @@
 //! Bytes and texts that must not change: hex vectors of every message, records, help.
 
+mod records;
 mod vectors;
 mod wire;

@@ -348,6 +348,54 @@ async fn s_40_connections_that_are_too_many() {
     }
 }
 
+/// F28. Runs itself again in a process of its own that may open few files.
+#[test]
+fn s_40_accepting_goes_on_after_a_want_of_descriptors() {
+    const NAME: &str = "s_40_accepting_goes_on_after_a_want_of_descriptors";
+    const CHILD: &str = "P2PS_TEST_FEW_DESCRIPTORS";
+    if std::env::var_os(CHILD).is_some() {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+            .block_on(without_descriptors());
+        return;
+    }
+    let status = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64 && exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().expect("this test"))
+        .arg(NAME)
+        .env(CHILD, "1")
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("sh runs");
+    assert!(status.success());
+}
+
+async fn without_descriptors() {
+    let tracker = Tracker::start(Options::default()).await;
+    tracker.get("/healthz").await;
+    let mut files = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    assert!(
+        files.pop().is_some(),
+        "one descriptor for the client, none for the tracker"
+    );
+    let mut client = TcpStream::connect(tracker.addr).await.expect("it listens");
+    while tracker.stats().1.accept_errors_total == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(files);
+    client
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("it reads");
+    assert!(read_to_end(&mut client).await.ends_with("ok\n"));
+    assert!(tracker.stats().1.accept_errors_total < 10, "no busy loop");
+}
+
 #[tokio::test]
 async fn s_52_web_pages_do_not_announce() {
     let tracker = Tracker::start(Options::default()).await;

@@ -8,10 +8,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +24,6 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -36,6 +33,10 @@ use crate::time::Instant;
 use crate::tracker::address::{Scope, network, scope};
 use crate::tracker::message;
 use crate::tracker::registry::{Registry, Stats};
+
+mod traffic;
+
+use traffic::{Traffic, Watched};
 
 /// Pause after an accept that failed, for want of descriptors as a rule: those who are served go on meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -303,7 +304,7 @@ impl Server {
         let service = service_fn({
             let traffic = Arc::clone(&traffic);
             move |mut request: Request<hyper::body::Incoming>| {
-                traffic.is_inside_request.store(false, Ordering::Relaxed);
+                traffic.request_is_read();
                 request.extensions_mut().insert(Remote(from));
                 request.extensions_mut().insert(Arc::clone(&traffic));
                 app.call(request)
@@ -384,85 +385,6 @@ impl Drop for Slot {
 #[derive(Clone, Copy)]
 struct Remote(SocketAddr);
 
-/// When a connection last moved a byte, and whether what came last is part of a request that is not answered yet.
-struct Traffic {
-    start: TokioInstant,
-    last_ms: AtomicU64,
-    is_inside_request: AtomicBool,
-}
-
-impl Traffic {
-    fn new() -> Self {
-        Self {
-            start: TokioInstant::now(),
-            last_ms: AtomicU64::new(0),
-            is_inside_request: AtomicBool::new(false),
-        }
-    }
-
-    fn last(&self) -> TokioInstant {
-        self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
-    }
-
-    fn moved(&self) {
-        let since = self.start.elapsed().as_millis();
-        self.last_ms
-            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn is_inside_request(&self) -> bool {
-        self.is_inside_request.load(Ordering::Relaxed)
-    }
-}
-
-/// A stream that notes its traffic.
-struct Watched {
-    stream: TcpStream,
-    traffic: Arc<Traffic>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if result.is_ready() && buf.filled().len() > before {
-            self.traffic.moved();
-            self.traffic
-                .is_inside_request
-                .store(true, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if result.is_ready() {
-            self.traffic.moved();
-        }
-        result
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-// --- requests -------------------------------------------------------------------------------------------------------
-
 /// PPSTP: POST on any path (RFC 7846 gives paths no meaning).
 async fn ppstp(
     State(server): State<Server>,
@@ -498,11 +420,14 @@ async fn ppstp(
             return closing(error(StatusCode::BAD_REQUEST, "request body cut short"));
         }
     };
-    traffic.is_inside_request.store(false, Ordering::Relaxed);
+    traffic.request_is_read();
     let now = (server.clock)();
     let reply = lock(&server.registry).handle_body(now, from, &body);
-    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
-    (status, [(CONTENT_TYPE, message::CONTENT_TYPE)], reply.body).into_response()
+    let (status, kind) = match reply.status {
+        200 => (StatusCode::OK, message::CONTENT_TYPE),
+        _ => (StatusCode::BAD_REQUEST, "application/json"),
+    };
+    (status, [(CONTENT_TYPE, kind)], reply.body).into_response()
 }
 
 enum BodyError {

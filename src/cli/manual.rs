@@ -1,0 +1,433 @@
+//! Manual pages (1), from the same definitions as `--help`.
+//!
+//! What clap cannot know (examples, files, notes) stands here, one [`Manual`] a tool; the rest is the same in all.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, Command};
+use clap_mangen::Man;
+
+use super::exit::EXIT_TABLE;
+use super::layer::variable_of;
+use super::{Tool, command};
+
+/// The parts of a page that differ by tool and that its arguments do not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manual {
+    /// Exit codes that differ from the common table: code and meaning.
+    pub exits: &'static [(u8, &'static str)],
+    /// Files: name and meaning.
+    pub files: &'static [(&'static str, &'static str)],
+    /// Whether the tool runs until it is told to stop.
+    pub is_daemon: bool,
+    /// Examples: what it is for, and the commands.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// Paragraphs worth knowing.
+    pub notes: &'static [&'static str],
+    /// Other pages: name and section.
+    pub see_also: &'static [(&'static str, u8)],
+}
+
+const CONFIG_FILE: (&str, &str) = (
+    "FILE of --config",
+    "TOML; keys are the long option names, the channel address is uri. An unknown key is an error.",
+);
+
+const NOTE_UNITS: &str = "Durations, rates and sizes need their unit (250ms, 8Mbit, 64KiB): tools next door \
+    count the same options in different units, so a bare number is refused.";
+
+const NOTE_HOOKS: &str = "Commands of --on-ready and --on-exit run in /bin/sh with standard output joined to \
+    standard error. What they may want to know stands in variables: P2PS_FACT_TOOL, P2PS_FACT_PID and others; for \
+    --on-exit also P2PS_FACT_EXIT and P2PS_FACT_REASON. Nothing is pasted into the command itself.";
+
+const NOTE_PORT: &str = "A default port that is taken gives way to a free one, so that several tools share a \
+    host; a port that was asked for does not.";
+
+/// `p2ps-source`.
+pub const SOURCE: Manual = Manual {
+    exits: &[],
+    files: &[
+        CONFIG_FILE,
+        (
+            "NAME.key in the state directory",
+            "secret key of the channel, mode 0600, made at the first start. Whoever holds it is the channel.",
+        ),
+    ],
+    is_daemon: true,
+    examples: &[
+        (
+            "Encode a film and stream it, with a tracker on the same machine:",
+            "ffmpeg -re -i film.mp4 -c copy -f mpegts - | p2ps-source --channel film --tracker 127.0.0.1",
+        ),
+        (
+            "Stream a transport stream file at its own speed, without a tracker; peers use the ticket:",
+            "p2ps-source keygen -o film.key\np2ps-source ticket --key film.key --relay 192.0.2.1\n\
+             p2ps-source -i film.ts --channel film --key film.key",
+        ),
+        (
+            "Stay on the air while the encoder restarts:",
+            "p2ps-source -i udp://239.0.0.1:5000 --on-eof wait --channel news --tracker tracker.example.org",
+        ),
+    ],
+    notes: &[
+        "Input that is not a transport stream is sent as it is; late joiners cannot decode it. Use -f mpegts with \
+         ffmpeg.",
+        "The end of the input ends the channel, and peers with it; a signal does not: viewers wait for the source to \
+         come back under the same key.",
+        NOTE_PORT,
+        NOTE_UNITS,
+        NOTE_HOOKS,
+    ],
+    see_also: &[("p2ps-relay", 1), ("p2ps-peer", 1), ("p2ps-tracker", 1)],
+};
+
+/// `p2ps-relay`.
+pub const RELAY: Manual = Manual {
+    exits: &[],
+    files: &[CONFIG_FILE],
+    is_daemon: true,
+    examples: &[
+        (
+            "Carry a channel that a tracker on the same machine knows:",
+            "p2ps-relay --channel film --tracker 127.0.0.1",
+        ),
+        (
+            "Carry a channel from a source named by hand, with a second choice:",
+            "p2ps-relay --channel film --parent 192.0.2.1 --parent relay2.example.org:7850",
+        ),
+        (
+            "Serve at most 500 children with at most 4 Gbit/s, and keep records:",
+            "p2ps-relay p2ps://tracker.example.org/film --max-children 500 --upload-limit 4Gbit --stats relay.jsonl",
+        ),
+    ],
+    notes: &[
+        "A relay needs no key and cannot forge media: every chunk is signed by its source.",
+        "Tools may be started in any order; without --timeout they wait for each other for ever.",
+        NOTE_PORT,
+        NOTE_UNITS,
+        NOTE_HOOKS,
+    ],
+    see_also: &[("p2ps-source", 1), ("p2ps-peer", 1), ("p2ps-tracker", 1)],
+};
+
+/// `p2ps-peer`.
+pub const PEER: Manual = Manual {
+    exits: &[],
+    files: &[CONFIG_FILE],
+    is_daemon: true,
+    examples: &[
+        (
+            "Watch a channel:",
+            "p2ps-peer p2ps://tracker.example.org/film | mpv -",
+        ),
+        (
+            "Watch it with records beside the media, at half a second of delay:",
+            "p2ps-peer p2ps://127.0.0.1/film --latency 500ms --stats fd:3 3>qos.jsonl | ffplay -",
+        ),
+        (
+            "Record it in files of ten minutes, passing nothing on:",
+            "p2ps-peer p2ps://127.0.0.1/film -o film.ts --rotate 10min --no-upload",
+        ),
+        (
+            "Serve it to players on this machine:",
+            "p2ps-peer p2ps://127.0.0.1/film -o http://127.0.0.1:7852/",
+        ),
+    ],
+    notes: &[
+        "A reader that closes standard output has seen enough: the tool ends with 0 and says nothing.",
+        "Media goes nowhere near a terminal: redirect it, or name an output.",
+        NOTE_PORT,
+        NOTE_UNITS,
+        NOTE_HOOKS,
+    ],
+    see_also: &[("p2ps-source", 1), ("p2ps-relay", 1), ("p2ps-qos", 1)],
+};
+
+/// `p2ps-tracker`.
+pub const TRACKER: Manual = Manual {
+    exits: &[],
+    files: &[CONFIG_FILE],
+    is_daemon: true,
+    examples: &[
+        ("Serve the tools on this machine:", "p2ps-tracker"),
+        (
+            "Serve a network that is trusted, and tell the shell when it is ready:",
+            "p2ps-tracker --listen 192.0.2.1:7851 --insecure-http --ready-fd 3 3>ready",
+        ),
+    ],
+    notes: &[
+        "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere put a TLS proxy in \
+         front.",
+        "Who is on which channel is kept in memory; after a restart the tools announce themselves again.",
+        NOTE_HOOKS,
+    ],
+    see_also: &[("p2ps-source", 1), ("p2ps-relay", 1), ("p2ps-peer", 1)],
+};
+
+/// `p2ps-qos`.
+pub const QOS: Manual = Manual {
+    exits: &[
+        (1, "check: a threshold was missed"),
+        (3, "check: there was no record"),
+    ],
+    files: &[],
+    is_daemon: false,
+    examples: &[
+        ("Say how well a peer did:", "p2ps-qos summary qos.jsonl"),
+        (
+            "Fail a deployment that StreamSmart would not accept:",
+            "p2ps-qos check --standard streamsmart qos.jsonl",
+        ),
+    ],
+    notes: &[],
+    see_also: &[("p2ps-peer", 1), ("p2ps-stats", 5)],
+};
+
+const SIGNALS: [(&str, &str); 4] = [
+    (
+        "TERM, INT",
+        "say goodbye to neighbours and tracker, flush, and exit 0; a second INT exits 130 at once",
+    ),
+    (
+        "HUP",
+        "reopen the stats files and say what needs a restart to change",
+    ),
+    (
+        "USR1",
+        "write one interval record and a table of neighbours now",
+    ),
+    (
+        "USR2",
+        "take no new children, and exit when there are none left",
+    ),
+];
+
+/// The page of a tool, in roff.
+pub fn page<T: Tool>() -> String {
+    let manual = T::MANUAL;
+    let mut command = command::<T>();
+    command.build();
+    let mut out = Vec::new();
+    let man = Man::new(command.clone()).manual("p2ps");
+    let rendered = man
+        .render_title(&mut out)
+        .and_then(|()| man.render_name_section(&mut out))
+        .and_then(|()| man.render_synopsis_section(&mut out))
+        .and_then(|()| man.render_description_section(&mut out));
+    let mut options = Vec::new();
+    let rendered = rendered.and_then(|()| man.render_options_section(&mut options));
+    rendered.expect("writing to memory does not fail");
+    let text = |bytes| String::from_utf8(bytes).expect("clap's texts are UTF-8");
+    let mut page = text(out);
+    for line in text(options).lines() {
+        // clap_mangen makes a section of each help heading; here they belong to one.
+        match line
+            .strip_prefix(".SH ")
+            .filter(|title| *title != "OPTIONS")
+        {
+            Some(title) => {
+                let (first, rest) = title.split_at_checked(1).unwrap_or((title, ""));
+                let _ = writeln!(page, ".SS {first}{}", rest.to_ascii_lowercase());
+            }
+            None => {
+                let _ = writeln!(page, "{line}");
+            }
+        }
+    }
+    for subcommand in command.get_subcommands() {
+        write_subcommand(&mut page, subcommand);
+    }
+    section(&mut page, "EXIT STATUS");
+    for (exit, meaning) in &EXIT_TABLE {
+        let own = manual.exits.iter().find(|(code, _)| *code == exit.code());
+        let meaning = own.map_or(*meaning, |(_, meaning)| meaning);
+        entry(&mut page, &exit.code().to_string(), meaning);
+    }
+    section(&mut page, "ENVIRONMENT");
+    entry(
+        &mut page,
+        "P2PS_<OPTION>",
+        "A value for the long option of that name, in capitals and with _ for -, where the command line has none; for \
+         example:",
+    );
+    let example = command
+        .get_arguments()
+        .find_map(|arg| arg.get_long().filter(|long| long.contains('-')));
+    let _ = writeln!(
+        page,
+        "{}.",
+        escape(&variable_of(example.unwrap_or("stats-interval")))
+    );
+    paragraph(
+        &mut page,
+        "Options that can be repeated take several values, with spaces between. An empty variable is no value. The \
+         command line wins over the environment, the environment over --config, that over the default; --print-config \
+         says where each value came from.",
+    );
+    if command
+        .get_arguments()
+        .any(|arg| arg.get_id() == "state_dir")
+    {
+        entry(
+            &mut page,
+            "STATE_DIRECTORY, XDG_STATE_HOME, HOME",
+            "The state directory is the first of $STATE_DIRECTORY, $XDG_STATE_HOME/p2ps, $HOME/.local/state/p2ps.",
+        );
+    }
+    if manual.is_daemon {
+        entry(
+            &mut page,
+            "NOTIFY_SOCKET, WATCHDOG_USEC",
+            "As systemd sets them: the tool says READY=1 once everything is bound, and STOPPING=1 at the end.",
+        );
+    }
+    if !manual.files.is_empty() {
+        section(&mut page, "FILES");
+        for (name, meaning) in manual.files {
+            entry(&mut page, name, meaning);
+        }
+    }
+    if manual.is_daemon {
+        section(&mut page, "SIGNALS");
+        for (name, meaning) in &SIGNALS {
+            entry(&mut page, name, meaning);
+        }
+    }
+    section(&mut page, "EXAMPLES");
+    for (purpose, commands) in manual.examples {
+        paragraph(&mut page, purpose);
+        let _ = writeln!(page, ".RS 4\n.nf\n{}\n.fi\n.RE", escape(commands));
+    }
+    section(&mut page, "NOTES");
+    for note in manual.notes {
+        paragraph(&mut page, note);
+    }
+    paragraph(
+        &mut page,
+        "Errors are one line on standard error: the tool, what went wrong, and why.",
+    );
+    section(&mut page, "BUGS");
+    paragraph(
+        &mut page,
+        "Secrets are never taken from the command line, where other users see them; the token inside a ticket is, \
+         because a ticket is one word. Treat such a ticket as its token.",
+    );
+    section(&mut page, "SEE ALSO");
+    let pages: Vec<String> = manual
+        .see_also
+        .iter()
+        .map(|(name, section)| format!("\\fB{}\\fR({section})", escape(name)))
+        .collect();
+    let _ = writeln!(page, "{}", pages.join(", "));
+    page
+}
+
+/// A subcommand under OPTIONS, with its own options.
+fn write_subcommand(page: &mut String, command: &Command) {
+    let _ = write!(page, ".SS {}", escape(command.get_name()));
+    for arg in command.get_positionals() {
+        let _ = write!(page, " {}", escape(&value_name(arg)));
+    }
+    page.push('\n');
+    paragraph(
+        page,
+        &command
+            .get_about()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    );
+    for arg in command.get_arguments() {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let Some(long) = arg.get_long().filter(|long| *long != "help") else {
+            continue;
+        };
+        let mut name = String::new();
+        if let Some(short) = arg.get_short() {
+            let _ = write!(name, "-{short}, ");
+        }
+        let _ = write!(name, "--{long}");
+        if arg.get_action().takes_values() {
+            let _ = write!(name, " {}", value_name(arg));
+        }
+        let default: Vec<_> = arg
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy())
+            .collect();
+        let default = match default.as_slice() {
+            [] => String::new(),
+            values if arg.get_action().takes_values() => {
+                format!(" [default: {}]", values.join(" "))
+            }
+            _ => String::new(),
+        };
+        entry(page, &name, &format!("{help}{default}"));
+    }
+}
+
+/// How the value of an argument is called.
+fn value_name(arg: &Arg) -> String {
+    let name = arg.get_value_names().and_then(<[_]>::first);
+    name.map_or_else(|| arg.get_id().to_string(), ToString::to_string)
+}
+
+fn section(page: &mut String, title: &str) {
+    let _ = writeln!(page, ".SH \"{title}\"");
+}
+
+fn paragraph(page: &mut String, text: &str) {
+    let _ = writeln!(page, ".PP\n{}", escape(text));
+}
+
+fn entry(page: &mut String, term: &str, meaning: &str) {
+    let _ = writeln!(page, ".TP\n\\fB{}\\fR\n{}", escape(term), escape(meaning));
+}
+
+/// Text that roff takes for text.
+fn escape(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace('-', "\\-");
+    let lines = escaped.lines().map(|line| match line.as_bytes().first() {
+        Some(b'.' | b'\'') => format!("\\&{line}"),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{peer, source};
+
+    #[test]
+    fn pages_have_their_sections_in_order() {
+        for page in [page::<source::Args>(), page::<peer::Args>()] {
+            let sections: Vec<&str> = page
+                .lines()
+                .filter_map(|line| line.strip_prefix(".SH "))
+                .map(|title| title.trim_matches('"'))
+                .collect();
+            assert_eq!(
+                sections,
+                [
+                    "NAME",
+                    "SYNOPSIS",
+                    "DESCRIPTION",
+                    "OPTIONS",
+                    "EXIT STATUS",
+                    "ENVIRONMENT",
+                    "FILES",
+                    "SIGNALS",
+                    "EXAMPLES",
+                    "NOTES",
+                    "BUGS",
+                    "SEE ALSO"
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn texts_are_no_requests() {
+        assert_eq!(escape(".a\n'b -c\\"), "\\&.a\n\\&'b \\-c\\e");
+    }
+}

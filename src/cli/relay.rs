@@ -1,0 +1,111 @@
+//! Arguments of `p2ps-relay`.
+
+use clap::Parser;
+
+use super::common::{
+    Join, JoinArgs, Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats,
+    StatsArgs, TrackerArgs,
+};
+use super::exit::{CliError, Exit};
+use super::layer::Understood;
+use super::manual::{self, Manual};
+use super::value::{ChannelName, ChannelRef};
+use super::{Tool, peer, run};
+use crate::io::media::Endpoint;
+
+/// Receive live channels once and pass them on to many.
+///
+/// Joins each channel it is given, verifies every chunk and serves it to relays and peers that subscribe.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "p2ps-relay", version, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// Channels to carry: p2ps://TRACKER/CHANNEL, p2ps://CHANNELID@HOST:PORT, or a ticket.
+    #[arg(value_name = "CHANNEL")]
+    pub uri: Vec<ChannelRef>,
+    /// Channel to carry, by its name at the trackers or parents given. Repeatable.
+    #[arg(long, value_name = "NAME", help_heading = "Channel")]
+    pub channel: Vec<ChannelName>,
+    /// How channels are found.
+    #[command(flatten)]
+    pub tracker: TrackerArgs,
+    /// How channels are joined.
+    #[command(flatten)]
+    pub join: JoinArgs,
+    /// Also write the media here: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/.
+    /// Repeatable; one channel only.
+    #[arg(short, long, value_name = "OUT", help_heading = "Media")]
+    pub output: Vec<Endpoint>,
+    /// What is served.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Where the tool is on the network.
+    #[command(flatten)]
+    pub net: NetArgs,
+    /// Where records go.
+    #[command(flatten)]
+    pub stats: StatsArgs,
+    /// How the process behaves.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// What the tool says.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Checked arguments of a relay.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Channels to carry, at least one.
+    pub joins: Vec<Join>,
+    /// Where the media goes beside the children; only with one channel.
+    pub outputs: Vec<Endpoint>,
+    /// What is served.
+    pub serve: Serve,
+    /// Where the tool is on the network.
+    pub net: Net,
+    /// Where records go.
+    pub stats: Stats,
+    /// How the process behaves.
+    pub process: Process,
+    /// What the tool says.
+    pub log: Log,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "p2ps-relay";
+    const IMPLIED: &'static [(&'static str, &'static str)] = &[
+        ("listen", ":7850"),
+        ("window", "1min"),
+        ("latency", "1s"),
+        ("from", "live"),
+    ];
+    const MANUAL: Manual = manual::RELAY;
+    type Job = Box<Settings>;
+
+    fn check(self) -> Result<Box<Settings>, CliError> {
+        let joins = self.join.check(
+            self.uri,
+            self.channel,
+            &self.tracker.tracker,
+            self.serve.window,
+        )?;
+        if joins.len() > 1 && !self.output.is_empty() {
+            let why = "an output takes one";
+            return Err(CliError::usage(format!("{} channels", joins.len()), why));
+        }
+        let media = peer::check_outputs(&self.output)?;
+        Ok(Box::new(Settings {
+            joins,
+            outputs: self.output,
+            serve: self.serve.check(),
+            net: self.net.check_udp()?,
+            stats: self.stats.check(media)?,
+            process: self.process.check(),
+            log: self.log.check()?,
+        }))
+    }
+
+    fn run(settings: Box<Settings>, understood: &Understood) -> Result<Exit, CliError> {
+        run::relay(*settings, understood)
+    }
+}

@@ -1,0 +1,220 @@
+//! Files that hold secrets: read only when nobody else can read them, written so that nobody else can.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::exit::{CliError, Exit, reason, shown_path};
+use super::source::{Algorithm, KeyPlace};
+use crate::integrity::key::SigningKey;
+use crate::wire::option::SignatureAlgorithm;
+
+/// Largest secret read, in bytes.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// A secret that is there but must not be used.
+fn unusable(path: &Path, why: impl Into<String>) -> CliError {
+    CliError::usage(format!("cannot use key {}", shown_path(path)), why)
+}
+
+/// A secret that cannot be had.
+fn unreadable(path: &Path, why: impl Into<String>) -> CliError {
+    CliError::usage(format!("cannot read key {}", shown_path(path)), why)
+}
+
+/// Reads a file that holds a secret: a regular file, no link, mode 0600 or less, neither empty nor the public half.
+///
+/// # Errors
+///
+/// A usage error that says what to do about it.
+pub fn read_secret_file(path: &Path) -> Result<String, CliError> {
+    let file = OpenOptions::new()
+        .read(true)
+        // No link: whoever can write beside the key must not choose what we read. No wait: a pipe has no secrets.
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(|error| {
+            let is_link = path.is_symlink();
+            match error.kind() {
+                _ if is_link => unreadable(path, "is a symbolic link"),
+                io::ErrorKind::NotFound => {
+                    unreadable(path, "no such file, make one with p2ps-source keygen")
+                }
+                _ => unreadable(path, reason(&error)),
+            }
+        })?;
+    let metadata = file
+        .metadata()
+        .map_err(|error| unreadable(path, reason(&error)))?;
+    if metadata.is_dir() {
+        return Err(unreadable(path, "is a directory"));
+    }
+    if !metadata.is_file() {
+        return Err(unreadable(path, "is not a plain file"));
+    }
+    if metadata.permissions().mode() & 0o177 != 0 {
+        return Err(unusable(path, "readable by others, chmod 600 it"));
+    }
+    let mut bytes = Vec::new();
+    file.take(SECRET_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(path, reason(&error)))?;
+    if bytes.is_empty() {
+        return Err(unreadable(path, "is empty"));
+    }
+    if bytes.len() as u64 > SECRET_BYTES_MAX {
+        return Err(unusable(path, "too long for a key"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| unusable(path, "it is not a PEM file"))?;
+    if text.contains("-----BEGIN PUBLIC KEY-----") || text.starts_with("ssh-") {
+        return Err(unusable(path, "it is a public key"));
+    }
+    Ok(text)
+}
+
+/// Reads the signing key in a file.
+///
+/// # Errors
+///
+/// As [`read_secret_file`], and when the file holds no key that can sign.
+pub fn read_signing_key(path: &Path) -> Result<SigningKey, CliError> {
+    let text = read_secret_file(path)?;
+    SigningKey::from_pem(text).map_err(|error| unusable(path, error.to_string()))
+}
+
+/// The key of a source: as given, or made in the state directory when it is not there yet.
+///
+/// # Errors
+///
+/// As [`read_signing_key`], and when the state directory cannot be written.
+pub fn signing_key(place: &KeyPlace) -> Result<SigningKey, CliError> {
+    match place {
+        KeyPlace::State(path) if !path.exists() && !path.is_symlink() => {
+            let key = generate(Algorithm::Ed25519)?;
+            if let Some(dir) = path.parent() {
+                let mut builder = DirBuilder::new();
+                builder.recursive(true).mode(0o700);
+                builder.create(dir).map_err(|error| {
+                    let what = format!("cannot make state directory {}", shown_path(dir));
+                    CliError::usage(what, reason(&error))
+                })?;
+            }
+            write_secret_file(path, &key.to_pem())?;
+            Ok(key)
+        }
+        place => read_signing_key(place.path()),
+    }
+}
+
+/// A fresh key.
+///
+/// # Errors
+///
+/// When the system has no random numbers.
+pub fn generate(algorithm: Algorithm) -> Result<SigningKey, CliError> {
+    let algorithm = match algorithm {
+        Algorithm::Ed25519 => SignatureAlgorithm::Ed25519,
+        Algorithm::P256 => SignatureAlgorithm::EcdsaP256,
+        Algorithm::P384 => SignatureAlgorithm::EcdsaP384,
+    };
+    SigningKey::generate(algorithm)
+        .map_err(|error| CliError::new(Exit::Failed, "cannot make a key", error.to_string()))
+}
+
+/// Writes a secret to a new file of mode 0600, and to the disk below it.
+///
+/// # Errors
+///
+/// Exit 8 when the file exists or cannot be written; what was begun is removed.
+pub fn write_secret_file(path: &Path, text: &str) -> Result<(), CliError> {
+    let failed = |error: &io::Error| {
+        let what = format!("cannot write key {}", shown_path(path));
+        CliError::new(Exit::Output, what, reason(error))
+    };
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(&error))?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // Half a key would be in the way of the next attempt.
+        let _ = std::fs::remove_file(path);
+        failed(&error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn secrets_are_read_only_when_they_are_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        write_secret_file(&path("good"), "secret").unwrap();
+        fs::create_dir(path("dir")).unwrap();
+        symlink(path("good"), path("link")).unwrap();
+        symlink(path("loop"), path("loop")).unwrap();
+        for (name, contents, mode) in [
+            ("open", &b"secret"[..], 0o644),
+            ("group", b"secret", 0o640),
+            ("empty", b"", 0o600),
+            ("public", b"-----BEGIN PUBLIC KEY-----\n", 0o600),
+            ("binary", b"\xff\xfe", 0o600),
+            ("readonly", b"secret", 0o400),
+        ] {
+            fs::write(path(name), contents).unwrap();
+            fs::set_permissions(path(name), Permissions::from_mode(mode)).unwrap();
+        }
+        let said = |name: &str| match read_secret_file(&path(name)) {
+            Ok(text) => text,
+            Err(error) => error.to_string().replace(path("").to_str().unwrap(), ""),
+        };
+        for (name, expected) in [
+            ("good", "secret"),
+            ("readonly", "secret"),
+            (
+                "open",
+                "cannot use key \"open\": readable by others, chmod 600 it",
+            ),
+            (
+                "group",
+                "cannot use key \"group\": readable by others, chmod 600 it",
+            ),
+            ("empty", "cannot read key \"empty\": is empty"),
+            ("public", "cannot use key \"public\": it is a public key"),
+            ("binary", "cannot use key \"binary\": it is not a PEM file"),
+            ("dir", "cannot read key \"dir\": is a directory"),
+            ("link", "cannot read key \"link\": is a symbolic link"),
+            ("loop", "cannot read key \"loop\": is a symbolic link"),
+            (
+                "none",
+                "cannot read key \"none\": no such file, make one with p2ps-source keygen",
+            ),
+        ] {
+            assert_eq!(said(name), expected);
+        }
+    }
+
+    #[test]
+    fn keys_are_made_once_and_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/film.key");
+        let place = KeyPlace::State(path.clone());
+        let made = signing_key(&place).unwrap().swarm_id();
+        assert_eq!(signing_key(&place).unwrap().swarm_id(), made);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let error = write_secret_file(&path, "x").unwrap_err();
+        assert_eq!((error.exit.code(), error.why.as_str()), (8, "file exists"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Arguments of `p2ps-tracker`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use clap::Parser;
+
+use super::common::{Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs};
+use super::exit::{CliError, Exit};
+use super::layer::Understood;
+use super::manual::{self, Manual};
+use super::value::{ListenAddr, TrackerUrl};
+use super::{Tool, run};
+
+/// Tell sources, relays and peers of each other.
+///
+/// Keeps who is on which channel, in memory, and gives every newcomer the parents that suit it (RFC 7846 over HTTP).
+/// The swarm keeps streaming when the tracker is gone.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "p2ps-tracker", version, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// Serve plain HTTP on addresses other than loopback.
+    #[arg(long, help_heading = "Network")]
+    pub insecure_http: bool,
+    /// Where the tool is on the network.
+    #[command(flatten)]
+    pub net: NetArgs,
+    /// Where records go.
+    #[command(flatten)]
+    pub stats: StatsArgs,
+    /// How the process behaves.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// What the tool says.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Checked arguments of a tracker.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the tool is on the network; the port is TCP.
+    pub net: Net,
+    /// Where records go.
+    pub stats: Stats,
+    /// How the process behaves.
+    pub process: Process,
+    /// What the tool says.
+    pub log: Log,
+}
+
+impl Tool for Args {
+    const NAME: &'static str = "p2ps-tracker";
+    const IMPLIED: &'static [(&'static str, &'static str)] = &[("listen", "127.0.0.1:7851")];
+    const MANUAL: Manual = manual::TRACKER;
+    type Job = Box<Settings>;
+
+    fn check(self) -> Result<Box<Settings>, CliError> {
+        let port = TrackerUrl::PORT_DEFAULT;
+        let net = self.net.check(
+            ListenAddr {
+                address: Some(Ipv4Addr::LOCALHOST.into()),
+                port,
+            },
+            ListenAddr {
+                address: Some(Ipv6Addr::LOCALHOST.into()),
+                port,
+            },
+        )?;
+        if !self.insecure_http && !net.listen.addr.ip().is_loopback() {
+            return Err(CliError::usage(
+                format!("will not serve plain http on {}", net.listen.addr),
+                "put tls in front of it, or add --insecure-http",
+            ));
+        }
+        Ok(Box::new(Settings {
+            net,
+            stats: self.stats.check(None)?,
+            process: self.process.check(),
+            log: self.log.check()?,
+        }))
+    }
+
+    fn run(settings: Box<Settings>, understood: &Understood) -> Result<Exit, CliError> {
+        run::tracker(*settings, understood)
+    }
+}

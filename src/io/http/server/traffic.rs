@@ -1,0 +1,94 @@
+//! Notes when a connection last moved a byte.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// When a connection last moved a byte, and whether what came last is part of a request that is not answered yet.
+pub(super) struct Traffic {
+    start: Instant,
+    last_ms: AtomicU64,
+    is_inside_request: AtomicBool,
+}
+
+impl Traffic {
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last_ms: AtomicU64::new(0),
+            is_inside_request: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+
+    fn moved(&self) {
+        let since = self.start.elapsed().as_millis();
+        self.last_ms
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// What was read so far needs no more of it.
+    pub(super) fn request_is_read(&self) {
+        self.is_inside_request.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_inside_request(&self) -> bool {
+        self.is_inside_request.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that notes its traffic.
+pub(super) struct Watched {
+    pub(super) stream: TcpStream,
+    pub(super) traffic: Arc<Traffic>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if result.is_ready() && buf.filled().len() > before {
+            self.traffic.moved();
+            self.traffic
+                .is_inside_request
+                .store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if result.is_ready() {
+            self.traffic.moved();
+        }
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,202 @@
+//! The metrics page: `--metrics ADDR:PORT` serves `/metrics`, `/healthz` and `/readyz`.
+//!
+//! The node's shell publishes a snapshot of the counters when it writes records; a scrape renders the last one. So a
+//! scrape costs the stream nothing and shows what the records show.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::stats::counters::{Counters, Tool};
+use crate::stats::prometheus;
+
+/// The last snapshot of one node, shared between its shell and the server. Copies share it.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tool: Tool,
+    latest: Mutex<Latest>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    channel: String,
+    counters: Counters,
+    ready: bool,
+}
+
+impl Shared {
+    /// Nothing counted yet, not ready.
+    pub fn new(tool: Tool, channel: &str) -> Self {
+        let latest = Latest {
+            channel: channel.into(),
+            ..Latest::default()
+        };
+        Self(Arc::new(Inner {
+            tool,
+            latest: Mutex::new(latest),
+        }))
+    }
+
+    /// Replaces the snapshot.
+    pub fn publish(&self, counters: &Counters) {
+        self.latest().counters.clone_from(counters);
+    }
+
+    /// Says whether the tool does its work: a source that reads, a relay or peer that has media, a tracker that
+    /// answers. `/readyz` is 200 then, else 503.
+    pub fn set_ready(&self, ready: bool) {
+        self.latest().ready = ready;
+    }
+
+    /// The channel's name, once it is known.
+    pub fn set_channel(&self, channel: &str) {
+        self.latest().channel = channel.into();
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        // A snapshot is whole or was not written: a thread that panicked cannot have left half of one.
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The three pages, to be served alone or beside others (the tracker's).
+pub fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(shared)
+}
+
+async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    let latest = shared.latest();
+    let page = prometheus::page(shared.0.tool, &latest.channel, &latest.counters);
+    drop(latest);
+    ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], page)
+}
+
+async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
+    if shared.latest().ready {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
+}
+
+/// Reads `ADDR:PORT`; without an address (`:9100`, `9100`) it is loopback, because the page is for administrators.
+pub fn parse_address(text: &str) -> Option<SocketAddr> {
+    let bare = text.strip_prefix(':').unwrap_or(text);
+    match bare.parse::<u16>() {
+        Ok(port) if bare.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+        }
+        _ => text.parse().ok(),
+    }
+}
+
+/// Binds the server's socket; port 0 takes a free one, to be read from the listener.
+///
+/// # Errors
+///
+/// What the system says: the address is in use, or not ours.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves until `stop` is done.
+///
+/// # Errors
+///
+/// What the system says when the listener breaks.
+pub async fn serve(
+    listener: TcpListener,
+    shared: Shared,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(shared))
+        .with_graceful_shutdown(stop)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_loopback_unless_they_say_otherwise() {
+        for (text, expected) in [
+            ("9100", Some("127.0.0.1:9100")),
+            (":9100", Some("127.0.0.1:9100")),
+            ("0.0.0.0:9100", Some("0.0.0.0:9100")),
+            ("[::1]:0", Some("[::1]:0")),
+            ("", None),
+            ("+9100", None),
+            (":99999", None),
+            ("host:9100", None),
+        ] {
+            let expected = expected.map(|text| text.parse().expect("an address"));
+            assert_eq!(parse_address(text), expected, "{text}");
+        }
+    }
+
+    async fn fetch(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it reads");
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .await
+            .expect("it answers");
+        answer
+    }
+
+    #[tokio::test]
+    async fn pages_show_what_was_published() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .await
+            .expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let shared = Shared::new(Tool::Relay, "film");
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, shared.clone(), async {
+            let _ = stopped.await;
+        }));
+
+        assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+        shared.set_ready(true);
+        assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        shared.publish(&Counters {
+            sent_packets: 7,
+            ..Counters::default()
+        });
+        let page = fetch(address, "/metrics").await;
+        assert!(page.contains("openmetrics-text"), "{page}");
+        assert!(
+            page.contains("p2ps_sent_packets_total{tool=\"p2ps-relay\",channel=\"film\"} 7\n"),
+            "{page}"
+        );
+        assert!(fetch(address, "/").await.starts_with("HTTP/1.1 404"));
+
+        stop.send(()).expect("the server waits for it");
+        server.await.expect("no panic").expect("no error");
+    }
+}

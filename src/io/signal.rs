@@ -1,0 +1,131 @@
+//! What the system asks of a running tool: signals as values, and a way out when nothing listens any more.
+
+use std::io;
+use std::thread;
+
+use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+
+/// A request that came as a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// TERM or INT: say goodbye, flush, end.
+    Stop,
+    /// HUP: read configuration and lists again, reopen files.
+    Reload,
+    /// USR1: write a record of every kind now.
+    Report,
+    /// USR2: take no new children, end when there are none left.
+    Drain,
+}
+
+/// The signals of this process, as they come. From its creation on they no longer end the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Stream,
+    interrupt: Stream,
+    hangup: Stream,
+    user1: Stream,
+    user2: Stream,
+}
+
+impl Signals {
+    /// Begins to listen; within a tokio runtime whose I/O is enabled.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses a handler.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// Waits for the next signal. Safe to drop and call again, as in `select!`.
+    pub async fn next(&mut self) -> Signal {
+        // The streams end only with the runtime, and then nobody waits here.
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user1.recv() => Signal::Report,
+            _ = self.user2.recv() => Signal::Drain,
+        }
+    }
+}
+
+/// Calls `exit` at the second INT, from a thread of its own: the first one asks the tool to stop, and whoever presses
+/// the keys again means at once, also when the tool hangs in a write that its reader does not take.
+///
+/// # Errors
+///
+/// When the thread or its handler cannot be made.
+pub fn on_second_interrupt(exit: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let mut interrupts = {
+        let _context = runtime.enter();
+        signal(SignalKind::interrupt())?
+    };
+    let wait = move || {
+        runtime.block_on(async {
+            interrupts.recv().await;
+            interrupts.recv().await;
+        });
+        exit();
+    };
+    // It holds two streams and nothing else; the usual 2 MiB would be most of a small tool's stack.
+    thread::Builder::new()
+        .name("interrupt".to_owned())
+        .stack_size(128 * 1024)
+        .spawn(wait)
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::sync::mpsc;
+
+    fn raise(name: &str) {
+        let id = std::process::id().to_string();
+        let status = Command::new("sh")
+            .args(["-c", "kill -\"$0\" \"$1\"", name, &id])
+            .status()
+            .expect("a shell");
+        assert!(status.success());
+    }
+
+    // One test for both: signals are for the whole process, and tests share it.
+    #[test]
+    fn signals_arrive_as_values_and_the_second_interrupt_at_once() {
+        let (sender, receiver) = mpsc::channel();
+        on_second_interrupt(move || sender.send(()).expect("the test waits")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut signals = Signals::new().unwrap();
+            for (name, expected) in [
+                ("HUP", Signal::Reload),
+                ("USR1", Signal::Report),
+                ("USR2", Signal::Drain),
+                ("TERM", Signal::Stop),
+                ("INT", Signal::Stop),
+            ] {
+                raise(name);
+                assert_eq!(signals.next().await, expected, "{name}");
+            }
+        });
+        assert!(receiver.try_recv().is_err());
+        // Nobody drives the first runtime here: the watcher hears of it alone.
+        raise("INT");
+        receiver.recv().unwrap();
+    }
+}

@@ -1,0 +1,278 @@
+//! What an announcer makes of answers, and of their absence.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{
+    Announcer, BACK_OFF, BACK_OFF_LONG, Event, FIND_PAUSE, FIND_REFRESH, Kind, Outgoing,
+    PARENTS_MAX, REPORT_INTERVAL, REPORT_INTERVAL_S,
+};
+use crate::time::Instant;
+use crate::tracker::address::{Scope, scope};
+use crate::tracker::message::{ErrorCode, Parent, RejectCode, Response};
+
+impl Announcer {
+    pub(super) fn judge(
+        &mut self,
+        now: Instant,
+        index: usize,
+        request: Outgoing,
+        response: Response,
+    ) {
+        let reject = response.ext.as_ref().and_then(|ext| ext.reject.clone());
+        let kind = request.kind;
+        match (response.error_code, reject) {
+            (ErrorCode::None, _) => {
+                self.answered(index);
+                self.accept(now, index, kind, response);
+            }
+            _ if kind == Kind::Leave => self.forget(index),
+            // The tracker restarted, or took our silence for absence (RFC 7846 §2.3.2, case B).
+            (ErrorCode::ForbiddenAction, reject)
+                if kind != Kind::Join
+                    && reject
+                        .as_ref()
+                        .is_none_or(|reject| reject.code == RejectCode::NotRegistered) =>
+            {
+                self.answered(index);
+                self.rejoin(index, now);
+            }
+            (ErrorCode::BadRequest, None) if !self.is_plain(index) => {
+                self.answered(index);
+                if let Some(tracker) = self.trackers.get_mut(index) {
+                    tracker.is_plain = true;
+                }
+                self.rejoin(index, now);
+            }
+            (ErrorCode::ForbiddenAction | ErrorCode::BadRequest, Some(reject)) => {
+                self.answered(index);
+                let pause = Duration::from_secs(reject.retry_s.clamp(1, 60));
+                self.refused(now, index, reject.code, reject.text, pause);
+            }
+            (code, reject) => {
+                let why = match reject {
+                    Some(reject) => reject.text,
+                    None => format!("error {} ({})", code.code(), code.name()),
+                };
+                // An error is an answer: the next attempt may be another request.
+                self.fail(now, index, request, why);
+                if kind == Kind::Join
+                    && code == ErrorCode::ForbiddenAction
+                    && let Some(tracker) = self.trackers.get_mut(index)
+                    && let Some(request) = tracker.request.take()
+                {
+                    tracker.connect_at = request.at;
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant, index: usize, kind: Kind, response: Response) {
+        if kind == Kind::Leave {
+            self.forget(index);
+            return;
+        }
+        let results = response.swarm_result;
+        let ext = response.ext.unwrap_or_default();
+        let resolved = results.iter().find(|result| result.is_ok);
+        if kind == Kind::Join {
+            // The first tracker that knows the name says which swarm it is; others follow.
+            if self.identity.swarm_id.is_none() {
+                self.identity.swarm_id = resolved
+                    .map(|result| result.swarm_id.clone())
+                    .filter(|swarm| !swarm.is_empty());
+            }
+            let is_ours = resolved
+                .is_some_and(|result| Some(&result.swarm_id) == self.identity.swarm_id.as_ref());
+            let pause = self.jittered(BACK_OFF[0], 20);
+            if let Some(tracker) = self.trackers.get_mut(index) {
+                tracker.is_registered = is_ours;
+                tracker.connect_at = now + pause;
+                tracker.refused = None;
+            }
+            if !is_ours {
+                return;
+            }
+        }
+        if let Some(channel) = ext.channel
+            && Some(&channel.swarm_id) == self.identity.swarm_id.as_ref()
+            && self.channel.as_ref() != Some(&channel)
+        {
+            self.channel = Some(channel.clone());
+            self.events.push_back(Event::Channel(channel));
+        }
+        let group = resolved.and_then(|result| result.peer_group.as_deref());
+        let interval = response.report_interval_s.map(|seconds| {
+            Duration::from_secs(seconds.clamp(REPORT_INTERVAL_S.0, REPORT_INTERVAL_S.1))
+        });
+        let own_id = &self.identity.peer_id;
+        let parents: Option<Vec<Parent>> = group.map(|group| {
+            let told = ext.parents.iter().cloned();
+            let listed = group.iter().map(|info| Parent {
+                peer: info.peer_id.clone(),
+                addr: SocketAddr::new(info.peer_addr.ip, info.peer_addr.port),
+                depth: None,
+                slots_free: None,
+                role: None,
+            });
+            let mut parents: Vec<Parent> = Vec::new();
+            for parent in told.chain(listed) {
+                let is_usable = parent.addr.port() != 0 && scope(parent.addr.ip()) != Scope::Never;
+                let is_known = parents.iter().any(|known| known.addr == parent.addr);
+                if is_usable && !is_known && parent.peer != *own_id && parents.len() < PARENTS_MAX {
+                    parents.push(parent);
+                }
+            }
+            parents
+        });
+        let wait = self.jittered(interval.unwrap_or(REPORT_INTERVAL), 10);
+        let is_wanting = self.is_wanting;
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        if let Some(interval) = interval {
+            tracker.report_interval = interval;
+        }
+        tracker.report_at = now + wait.min(tracker.report_interval * 11 / 10);
+        if tracker.has_news {
+            tracker.report_at = tracker.soon(now);
+        }
+        if let Some(parents) = parents {
+            tracker.find_at = now
+                + if is_wanting {
+                    tracker.find_pause
+                } else {
+                    FIND_REFRESH
+                };
+            tracker.find_pause = (tracker.find_pause * 2).min(FIND_PAUSE.1);
+            tracker.parents = parents;
+            let merged = self.merged();
+            self.events.push_back(Event::Parents(merged));
+        }
+    }
+
+    /// What all trackers said, the first of each before the second of any, every address once.
+    fn merged(&self) -> Vec<Parent> {
+        let longest = self
+            .trackers
+            .iter()
+            .map(|tracker| tracker.parents.len())
+            .max();
+        let mut merged: Vec<Parent> = Vec::new();
+        for position in 0..longest.unwrap_or(0) {
+            for tracker in &self.trackers {
+                if let Some(parent) = tracker.parents.get(position)
+                    && merged.iter().all(|known| known.addr != parent.addr)
+                {
+                    merged.push(parent.clone());
+                }
+            }
+        }
+        merged
+    }
+
+    fn is_plain(&self, index: usize) -> bool {
+        self.trackers
+            .get(index)
+            .is_some_and(|tracker| tracker.is_plain)
+    }
+
+    /// A tracker answered as a tracker does.
+    fn answered(&mut self, index: usize) {
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.failures = 0;
+            if std::mem::take(&mut tracker.is_down) {
+                self.events.push_back(Event::Recovered { tracker: index });
+            }
+        }
+    }
+
+    /// CONNECT again, with a new transaction, at `at`.
+    fn rejoin(&mut self, index: usize, at: Instant) {
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.is_registered = false;
+            tracker.connect_at = at;
+        }
+    }
+
+    /// Nothing is left to be said to a tracker.
+    fn forget(&mut self, index: usize) {
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.is_registered = false;
+            tracker.request = None;
+        }
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        index: usize,
+        code: RejectCode,
+        why: String,
+        pause: Duration,
+    ) {
+        let pause = self.jittered(pause, 20);
+        self.rejoin(index, now + pause);
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        let refused = Some((code, why));
+        if tracker.refused == refused {
+            return;
+        }
+        tracker.refused.clone_from(&refused);
+        if let Some((code, why)) = refused {
+            self.events.push_back(match code {
+                RejectCode::NoSuchChannel if !tracker.is_plain => {
+                    Event::NoSuchChannel { tracker: index }
+                }
+                code => Event::Refused {
+                    tracker: index,
+                    code,
+                    why,
+                },
+            });
+        }
+    }
+
+    /// No answer, or none that is one: the identical request goes out again after a pause (RFC 7846 §4.2).
+    pub(super) fn fail(&mut self, now: Instant, index: usize, request: Outgoing, why: String) {
+        if self.is_leaving || request.kind == Kind::Leave {
+            self.forget(index);
+            return;
+        }
+        let failures = self
+            .trackers
+            .get(index)
+            .map_or(0, |tracker| tracker.failures);
+        // The long pause is for those who have the stream; whoever waits for it should not wait a minute more.
+        let longest = if self.is_wanting {
+            BACK_OFF[BACK_OFF.len() - 1]
+        } else {
+            BACK_OFF_LONG
+        };
+        let pause = BACK_OFF.get(failures).copied().unwrap_or(longest);
+        let pause = self.jittered(pause, 20);
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        tracker.failures += 1;
+        tracker.request = Some(Outgoing {
+            is_sent: false,
+            at: now + pause,
+            ..request
+        });
+        if !std::mem::replace(&mut tracker.is_down, true) {
+            self.events.push_back(Event::Unreachable {
+                tracker: index,
+                why,
+            });
+        }
+    }
+
+    /// A span made longer or shorter by up to `percent`, so that a crowd does not stay in step.
+    pub(super) fn jittered(&mut self, span: Duration, percent: u32) -> Duration {
+        let factor = 100 - percent + self.rng.below(u64::from(2 * percent) + 1) as u32;
+        span * factor / 100
+    }
+}
