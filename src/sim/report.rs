@@ -239,8 +239,10 @@ pub struct PlayerOutcome {
     pub bytes: u64,
     /// Bytes left out that a source had been given.
     pub missing: u64,
-    /// Places where something was left out.
-    pub gaps: usize,
+    /// What was left out: first byte, and the byte after the last.
+    pub gaps: Vec<(u64, u64)>,
+    /// The first byte given.
+    pub first: Option<u64>,
     /// Was told of the end.
     pub ended: bool,
     /// Was there to the last.

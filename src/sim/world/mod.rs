@@ -240,7 +240,8 @@ impl<'c> World<'c> {
             join_us: joined.map(crate::time::micros),
             bytes: state.player.bytes(),
             missing: state.player.missing(&self.holes),
-            gaps: state.player.gaps().len(),
+            gaps: state.player.gaps().to_vec(),
+            first: state.player.first(),
             ended: state.player.has_ended(),
             alive: state.machine.is_some(),
         }
