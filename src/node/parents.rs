@@ -28,6 +28,8 @@ const SILENT_MOST: Duration = Duration::from_secs(1);
 /// Questions without an answer until a parent is dead, and their least spacing.
 const PROBES_MAX: u32 = 3;
 const PROBE_LEAST: Duration = Duration::from_millis(50);
+/// A queue on the way must not hide a death: questions wait no longer for an answer.
+const PROBE_MOST: Duration = Duration::from_millis(500);
 /// A parent that answers and pushes nothing is left for one that has more after this long.
 const STARVED: Duration = Duration::from_secs(1);
 /// How far ahead (in chunk numbers) another one must be: five munros.
@@ -400,8 +402,11 @@ impl Node {
         if let Some(successor) = swarm.successor {
             return self.watch_successor(now, index, parent, successor);
         }
-        // A stream that never began, or has ended, is not missed.
+        // A stream that never began is not missed, unless others have it.
         let Some(last) = subscription.last_media else {
+            if now - subscription.since >= STARVED {
+                self.find_successor(now, index, parent);
+            }
             return;
         };
         let limit = (swarm.train_spacing * SILENT_SPACINGS).clamp(SILENT_LEAST, SILENT_MOST);
@@ -411,7 +416,7 @@ impl Node {
         }
         match channel.probe {
             Some(probe) => {
-                let wait = channel.rtt.timeout(PROBE_LEAST);
+                let wait = channel.rtt.timeout(PROBE_LEAST).min(PROBE_MOST);
                 let next = probe.sent + wait;
                 if now < next {
                     return self.check_at(index, next);

@@ -123,7 +123,7 @@ impl Node {
             if channel.wanted.len() >= WANTED_MAX {
                 break;
             }
-            if !channel.wanted.contains(&chunk) && channel.served.allow(chunk) {
+            if !channel.wanted.contains(&chunk) && channel.served.allow(now, chunk) {
                 channel.wanted.push_back(chunk);
             }
         }

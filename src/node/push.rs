@@ -350,7 +350,7 @@ impl Node {
             let chunk = index.chunk_at(place);
             if slot.payload_mask() & (1 << place) != 0
                 && range.contains(chunk)
-                && channel.served.allow(chunk)
+                && channel.served.allow(now, chunk)
             {
                 mask |= 1 << place;
             }
@@ -383,8 +383,7 @@ impl Node {
         let Some(slot) = swarm.window.slot(MunroIndex::of(start)) else {
             return;
         };
-        // Counted as its first chunk is: nobody needs it more than a few times.
-        if !slot.tree().is_complete() || !channel.served.allow(slot.index().first_chunk()) {
+        if !slot.tree().is_complete() || !channel.served.allow_munro(now, slot.index()) {
             return;
         }
         let format = swarm.terms.format;

@@ -38,7 +38,6 @@ impl Node {
             }
         }
         if let Some(subscription) = &mut channel.subscription {
-            subscription.last_media = Some(arrived);
             subscription.accepted = true;
         }
         if index < swarm.window.floor() || swarm.tune_in.is_some_and(|first| index < first) {
@@ -114,6 +113,10 @@ impl Node {
         if !swarm.window.put(proven) {
             return;
         }
+        // Only what is new and proven counts as delivery: a liar that repeats old chunks is silent.
+        if let Some(subscription) = &mut channel.subscription {
+            subscription.last_media = Some(now);
+        }
         swarm.counters.verified_packets += 1;
         if self.role == super::Role::Relay {
             swarm.counters.first_chunk.get_or_insert(chunk.get());
@@ -141,7 +144,6 @@ impl Node {
         };
         swarm.counters.recv_hash_bytes += 85 + 32 * munro.leaves.len() as u64;
         if let Some(subscription) = &mut channel.subscription {
-            subscription.last_media = Some(arrived);
             subscription.accepted = true;
         }
         if channel.ack_due.is_none_or(|(due, _)| due < index) {
