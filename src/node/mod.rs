@@ -395,7 +395,11 @@ impl Node {
             // Only a handshake opens (RFC 7574 §3.1.1).
             return false;
         }
-        self.listen_urgency |= !is_routine(&message) && self.channels.get(at).is_some_and(|channel| channel.port == Port::Listen);
+        self.listen_urgency |= !is_routine(&message)
+            && self
+                .channels
+                .get(at)
+                .is_some_and(|channel| channel.port == Port::Listen);
         match message {
             Message::Handshake(_) => {}
             Message::Data(data) => self.on_data(now, arrived, at, data),
@@ -665,7 +669,10 @@ impl Node {
             for (place, payload) in chunks.into_iter().enumerate() {
                 let chunk = index.chunk_at(place as u32);
                 swarm.counters.media_bytes += payload.len() as u64;
-                swarm.counters.first_chunk.get_or_insert(chunk.get());
+                swarm
+                    .counters
+                    .first_chunk
+                    .get_or_insert_with(|| chunk.get());
                 swarm.counters.last_chunk = Some(chunk.get());
                 swarm
                     .window
@@ -718,7 +725,7 @@ impl Node {
                     counters.due_packets += 1;
                     counters.played_packets += 1;
                     counters.media_bytes += payload.len() as u64;
-                    counters.first_chunk.get_or_insert(chunk.get());
+                    counters.first_chunk.get_or_insert_with(|| chunk.get());
                     counters.last_chunk = Some(chunk.get());
                     if swarm.first_media_at.is_none() {
                         swarm.first_media_at = Some(now);

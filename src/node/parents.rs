@@ -135,15 +135,18 @@ impl Node {
                 .get(channel.addr)
                 .is_some_and(|known| known.refused_until > now);
             match channel.phase {
-                Phase::Opening { since, .. } if now - since < PREFERENCE_WAIT => {
-                    if wait.is_none_or(|(least, _)| rank < least) {
-                        wait = Some((rank, since + PREFERENCE_WAIT));
-                    }
+                Phase::Opening { since, .. }
+                    if now - since < PREFERENCE_WAIT
+                        && wait.is_none_or(|(least, _)| rank < least) =>
+                {
+                    wait = Some((rank, since + PREFERENCE_WAIT));
                 }
-                Phase::Open if !refused && !self.leads_through_us(channel) => {
-                    if best.is_none_or(|(least, _)| rank < least) {
-                        best = Some((rank, at));
-                    }
+                Phase::Open
+                    if !refused
+                        && !self.leads_through_us(channel)
+                        && best.is_none_or(|(least, _)| rank < least) =>
+                {
+                    best = Some((rank, at));
                 }
                 _ => {}
             }

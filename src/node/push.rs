@@ -465,7 +465,7 @@ impl Node {
                         if joined.is_none() {
                             end_run(&mut run, &mut messages);
                         }
-                        run = Some(joined.unwrap_or(ChunkRange::single(chunk)));
+                        run = Some(joined.unwrap_or_else(|| ChunkRange::single(chunk)));
                     }
                 }
             }

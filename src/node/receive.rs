@@ -88,7 +88,7 @@ impl Node {
                     ProofError::Mismatch { .. } => true,
                     ProofError::Missing { .. }
                     | ProofError::Outside { .. }
-                    | ProofError::Unsized { .. } => false,
+                    | ProofError::Unsized => false,
                 }),
         };
         match result {
@@ -119,7 +119,10 @@ impl Node {
         }
         swarm.counters.verified_packets += 1;
         if self.role == super::Role::Relay {
-            swarm.counters.first_chunk.get_or_insert(chunk.get());
+            swarm
+                .counters
+                .first_chunk
+                .get_or_insert_with(|| chunk.get());
             swarm.counters.last_chunk = swarm.counters.last_chunk.max(Some(chunk.get()));
         }
         if let Some(open_for) = swarm.repair.got(now, Hole::Chunk(chunk)) {

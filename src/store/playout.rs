@@ -106,7 +106,7 @@ impl Playout {
 
     /// Takes note of a munro that arrived, for the clock.
     pub fn observe(&mut self, now: Instant, slot: &Slot) {
-        let base = *self.base.get_or_insert(slot.signed_at());
+        let base = *self.base.get_or_insert_with(|| slot.signed_at());
         let offset_us = now.as_micros() as i64 - slot.signed_at().micros_since(base);
         let bucket = now.as_micros() / BUCKET_US;
         let passed = bucket
