@@ -34,7 +34,7 @@ complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l sign-delay -d '
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l chunk-packets -d 'Transport stream packets in a chunk: 1 to 7; fewer where the path takes only small datagrams' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l channel -d 'Name of the channel at its trackers: 1 to 64 of A-Z a-z 0-9 . _ -' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l title -d 'Title for people' -r
-complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://... or HOST[:PORT]; port 7851 unless told. Repeatable' -r
+complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l key -d 'Secret key that signs the channel; mode 0600 [default: NAME.key in the state directory, made when missing]' -r -F
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l state-dir -d 'Directory for keys and counters [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l window -d 'How much of the live stream to hold, for repair and for late joiners: 1s to 1h [default: 1min]' -r

@@ -176,7 +176,7 @@ pub struct Bin(u64);
 
 impl Bin {
     /// Layers of the tree over all chunks that a 64-bit bin can name.
-    pub const LAYER_MAX: u32 = 63;
+    pub const LAYER_MAX: u32 = 64;
     /// Highest chunk that a 64-bit bin can name.
     pub const CHUNK_MAX: u64 = (1 << 63) - 1;
 
@@ -327,7 +327,9 @@ mod tests {
     #[test]
     fn the_top_of_the_tree_does_not_overflow() {
         let top = Bin::from_layer(Bin::LAYER_MAX - 1, 0);
-        assert_eq!(top.to_range(), range(0, (1 << 62) - 1));
+        assert_eq!(top.to_range(), range(0, Bin::CHUNK_MAX));
+        assert_eq!(top.to_range().to_bin(), Some(top));
+        assert_eq!(range(0, Bin::CHUNK_MAX).bins(), [top]);
         assert!(range(0, u64::MAX).bins().len() < 127);
         assert_eq!(range(0, u64::MAX).count(), u64::MAX);
     }

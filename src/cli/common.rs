@@ -170,7 +170,7 @@ pub struct TrackerArgs {
     #[arg(
         long,
         value_name = "URL",
-        help = "Tracker: http://HOST[:PORT][/PATH], https://... or HOST[:PORT]; port 7851 unless told. Repeatable"
+        help = "Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable"
     )]
     pub tracker: Vec<TrackerUrl>,
 }

@@ -14,7 +14,7 @@ use super::{Tool, command};
 /// The parts of a page that differ by tool and that its arguments do not tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manual {
-    /// Exit codes that differ from the common table: code and meaning.
+    /// Exit codes of a tool that does not take the whole common table: code and meaning.
     pub exits: &'static [(u8, &'static str)],
     /// Files: name and meaning.
     pub files: &'static [(&'static str, &'static str)],
@@ -24,6 +24,8 @@ pub struct Manual {
     pub examples: &'static [(&'static str, &'static str)],
     /// Paragraphs worth knowing.
     pub notes: &'static [&'static str],
+    /// What is known not to be as it should.
+    pub bugs: &'static str,
     /// Other pages: name and section.
     pub see_also: &'static [(&'static str, u8)],
 }
@@ -32,6 +34,15 @@ const CONFIG_FILE: (&str, &str) = (
     "FILE of --config",
     "TOML; keys are the long option names, the channel address is uri. An unknown key is an error.",
 );
+
+const BUG_TICKETS: &str = "Secrets are never taken from the command line, where other users see them; the token inside \
+    a ticket is, because a ticket is one word. Treat such a ticket as its token.";
+
+const BUG_CLOCK: &str = "Ages in the records (age_ms) compare two clocks, and are as wrong as these are apart; \
+    latencies do not.";
+
+const BUG_MEMORY: &str =
+    "Channel names are free again after a restart: the first source that announces one holds it.";
 
 const NOTE_UNITS: &str = "Durations, rates and sizes need their unit (250ms, 8Mbit, 64KiB): tools next door \
     count the same options in different units, so a bare number is refused.";
@@ -78,7 +89,13 @@ pub const SOURCE: Manual = Manual {
         NOTE_UNITS,
         NOTE_HOOKS,
     ],
-    see_also: &[("p2ps-relay", 1), ("p2ps-peer", 1), ("p2ps-tracker", 1)],
+    bugs: BUG_TICKETS,
+    see_also: &[
+        ("p2ps-relay", 1),
+        ("p2ps-peer", 1),
+        ("p2ps-tracker", 1),
+        ("p2ps-stats", 5),
+    ],
 };
 
 /// `p2ps-relay`.
@@ -107,7 +124,13 @@ pub const RELAY: Manual = Manual {
         NOTE_UNITS,
         NOTE_HOOKS,
     ],
-    see_also: &[("p2ps-source", 1), ("p2ps-peer", 1), ("p2ps-tracker", 1)],
+    bugs: BUG_TICKETS,
+    see_also: &[
+        ("p2ps-source", 1),
+        ("p2ps-peer", 1),
+        ("p2ps-tracker", 1),
+        ("p2ps-stats", 5),
+    ],
 };
 
 /// `p2ps-peer`.
@@ -140,7 +163,13 @@ pub const PEER: Manual = Manual {
         NOTE_UNITS,
         NOTE_HOOKS,
     ],
-    see_also: &[("p2ps-source", 1), ("p2ps-relay", 1), ("p2ps-qos", 1)],
+    bugs: BUG_TICKETS,
+    see_also: &[
+        ("p2ps-source", 1),
+        ("p2ps-relay", 1),
+        ("p2ps-qos", 1),
+        ("p2ps-stats", 5),
+    ],
 };
 
 /// `p2ps-tracker`.
@@ -161,14 +190,25 @@ pub const TRACKER: Manual = Manual {
         "Who is on which channel is kept in memory; after a restart the tools announce themselves again.",
         NOTE_HOOKS,
     ],
-    see_also: &[("p2ps-source", 1), ("p2ps-relay", 1), ("p2ps-peer", 1)],
+    bugs: BUG_MEMORY,
+    see_also: &[
+        ("p2ps-source", 1),
+        ("p2ps-relay", 1),
+        ("p2ps-peer", 1),
+        ("p2ps-stats", 5),
+    ],
 };
 
 /// `p2ps-qos`.
 pub const QOS: Manual = Manual {
     exits: &[
-        (1, "check: a threshold was missed"),
-        (3, "check: there was no record"),
+        (0, "done; check: every threshold was kept"),
+        (
+            1,
+            "check: a threshold was missed; a record was bad, with --strict",
+        ),
+        (2, "usage error"),
+        (3, "there was no record"),
     ],
     files: &[],
     is_daemon: false,
@@ -178,8 +218,13 @@ pub const QOS: Manual = Manual {
             "Fail a deployment that StreamSmart would not accept:",
             "p2ps-qos check --standard streamsmart qos.jsonl",
         ),
+        (
+            "Stop as soon as a running peer has been bad for half a minute:",
+            "tail -f qos.jsonl | p2ps-qos check --window 30s --max-loss 5% --max-latency 4s --max-stall 0s",
+        ),
     ],
     notes: &[],
+    bugs: BUG_CLOCK,
     see_also: &[("p2ps-peer", 1), ("p2ps-stats", 5)],
 };
 
@@ -238,10 +283,14 @@ pub fn page<T: Tool>() -> String {
         write_subcommand(&mut page, subcommand);
     }
     section(&mut page, "EXIT STATUS");
-    for (exit, meaning) in &EXIT_TABLE {
-        let own = manual.exits.iter().find(|(code, _)| *code == exit.code());
-        let meaning = own.map_or(*meaning, |(_, meaning)| meaning);
-        entry(&mut page, &exit.code().to_string(), meaning);
+    let common = EXIT_TABLE.map(|(exit, meaning)| (exit.code(), meaning));
+    let exits = if manual.exits.is_empty() {
+        &common
+    } else {
+        manual.exits
+    };
+    for (code, meaning) in exits {
+        entry(&mut page, &code.to_string(), meaning);
     }
     section(&mut page, "ENVIRONMENT");
     entry(
@@ -250,20 +299,27 @@ pub fn page<T: Tool>() -> String {
         "A value for the long option of that name, in capitals and with _ for -, where the command line has none; for \
          example:",
     );
-    let example = command
-        .get_arguments()
+    let has_config = command.get_arguments().any(|arg| arg.get_id() == "config");
+    let example = std::iter::once(&command)
+        .chain(command.get_subcommands())
+        .flat_map(Command::get_arguments)
         .find_map(|arg| arg.get_long().filter(|long| long.contains('-')));
     let _ = writeln!(
         page,
         "{}.",
-        escape(&variable_of(example.unwrap_or("stats-interval")))
+        escape(&variable_of(example.unwrap_or("stats")))
     );
     paragraph(
         &mut page,
-        "Options that can be repeated take several values, with spaces between. An empty variable is no value. The \
-         command line wins over the environment, the environment over --config, that over the default; --print-config \
-         says where each value came from.",
+        "Options that can be repeated take several values, with spaces between. An empty variable is no value.",
     );
+    if has_config {
+        paragraph(
+            &mut page,
+            "The command line wins over the environment, the environment over --config, that over the default; \
+             --print-config says where each value came from.",
+        );
+    }
     if command
         .get_arguments()
         .any(|arg| arg.get_id() == "state_dir")
@@ -307,11 +363,7 @@ pub fn page<T: Tool>() -> String {
         "Errors are one line on standard error: the tool, what went wrong, and why.",
     );
     section(&mut page, "BUGS");
-    paragraph(
-        &mut page,
-        "Secrets are never taken from the command line, where other users see them; the token inside a ticket is, \
-         because a ticket is one word. Treat such a ticket as its token.",
-    );
+    paragraph(&mut page, manual.bugs);
     section(&mut page, "SEE ALSO");
     let pages: Vec<String> = manual
         .see_also

@@ -12,9 +12,11 @@ pub mod peer;
 pub mod progress;
 pub mod qos;
 pub mod relay;
+mod rendezvous;
 pub mod run;
 pub mod secret;
 pub mod source;
+mod stream;
 pub mod tracker;
 mod usage;
 pub mod value;
@@ -43,6 +45,7 @@ pub trait Tool: CommandFactory + FromArgMatches {
         is_daemon: false,
         examples: &[],
         notes: &[],
+        bugs: "",
         see_also: &[],
     };
     /// Checked arguments.

@@ -12,7 +12,7 @@ use super::Tool;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-
+use super::value::{DurationValue, duration};
 use crate::io::lines::open_records;
 use crate::stats::SCHEMA_JSON;
 use crate::stats::analyse::{Check, Limits, Metric, Reader, Sample, Summary, Violation, summary};
@@ -25,6 +25,9 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// Shortest and longest span that an option takes.
+const SPAN: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(86_400));
 
 /// What to do with the records.
 #[derive(Clone, Debug, Subcommand)]
@@ -77,26 +80,26 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub input: Input,
     /// Largest loss before repair, such as 5% or 0.05.
-    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, allow_hyphen_values = true)]
     pub max_loss: Option<f64>,
     /// Largest latency from the source, such as 4s.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub max_latency: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
+    pub max_latency: Option<DurationValue>,
     /// Largest jitter, such as 50ms.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub max_jitter: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
+    pub max_jitter: Option<DurationValue>,
     /// Longest time without output, such as 0s.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub max_stall: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
+    pub max_stall: Option<DurationValue>,
     /// Smallest share of chunks that were there when due, such as 0.99.
-    #[arg(long, value_name = "RATIO", value_parser = parse_ratio)]
+    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, allow_hyphen_values = true)]
     pub min_continuity: Option<f64>,
     /// Longest time from start to first media, such as 2s.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub max_join: Option<Duration>,
-    /// Judge each node over the last DURATION instead of record by record.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub window: Option<Duration>,
+    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
+    pub max_join: Option<DurationValue>,
+    /// Judge each node over the last DUR instead of record by record.
+    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
+    pub window: Option<DurationValue>,
     /// A published set of thresholds, for those not given; streamsmart: loss up to 5 %, latency up to 4 s.
     #[arg(long, value_enum)]
     pub standard: Option<Standard>,
@@ -119,10 +122,10 @@ const STREAMSMART_CRITICAL_MS: f64 = 5000.0;
 const OK: u8 = 0;
 /// Exit status: a threshold was missed, or reading failed.
 const FAILED: u8 = 1;
-/// Exit status: the command line or a file name is wrong.
-const USAGE: u8 = 2;
-/// Exit status: nothing to judge.
+/// Exit status: nothing to judge, or nothing to read.
 const NO_RECORD: u8 = 3;
+/// Exit status: standard output failed.
+const OUTPUT: u8 = 8;
 
 /// Nagios: within limits in the long run, not always.
 const NAGIOS_WARNING: u8 = 1;
@@ -137,15 +140,50 @@ impl Tool for Args {
     type Job = Self;
 
     fn check(self) -> Result<Self, CliError> {
+        if let Command::Check(args) = &self.command
+            && limits(args).is_empty()
+        {
+            let exit = if args.nagios {
+                Exit::Answer(NAGIOS_UNKNOWN)
+            } else {
+                Exit::Usage
+            };
+            let why = "give --max-loss, --max-latency, --max-jitter, --max-stall, --min-continuity, --max-join or \
+                       --standard";
+            return Err(CliError::new(exit, "no threshold", why));
+        }
         Ok(self)
     }
 
     fn run(args: Self, _: &Understood) -> Result<Exit, CliError> {
-        let mut stdin = io::stdin().lock();
+        let stdin = io::stdin();
+        if args.reads_stdin() && stdin.is_terminal() {
+            return Err(CliError::usage(
+                "cannot read records from a terminal",
+                "pipe them in or name a file",
+            ));
+        }
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        let code = run(&args, &mut stdin, terminal, &mut stdout.lock(), &mut io::stderr());
+        let code = run(
+            &args,
+            &mut stdin.lock(),
+            terminal,
+            &mut stdout.lock(),
+            &mut io::stderr(),
+        );
         Ok(Exit::Answer(code))
+    }
+}
+
+impl Args {
+    fn reads_stdin(&self) -> bool {
+        let files = match &self.command {
+            Command::Summary(args) => &args.input.files,
+            Command::Check(args) => &args.input.files,
+            Command::Schema => return false,
+        };
+        files.is_empty() || files.iter().any(|file| file == Path::new("-"))
     }
 }
 
@@ -168,7 +206,7 @@ pub fn run(
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => OK,
         Err(error) => {
             let _ = writeln!(err, "p2ps-qos: cannot write output: {error}");
-            8
+            OUTPUT
         }
     }
 }
@@ -211,18 +249,12 @@ fn check(
     err: &mut dyn Write,
 ) -> io::Result<u8> {
     let limits = limits(args);
-    if limits.is_empty() {
-        let unknown = if args.nagios { NAGIOS_UNKNOWN } else { USAGE };
-        let text = "no threshold: give --max-loss, --max-latency, --max-jitter, --max-stall, --min-continuity, \
-                    --max-join or --standard";
-        return answer(args, out, err, "UNKNOWN", text, unknown);
-    }
     // With --nagios what the standard only warns of does not fail, and neither does one record within a good window.
     let mut failing = limits;
     if args.nagios && args.standard.is_some() && args.max_latency.is_none() {
         failing.max_latency_ms = Some(STREAMSMART_CRITICAL_MS);
     }
-    let mut check = Check::new(failing, args.window);
+    let mut check = Check::new(failing, args.window.map(DurationValue::get));
     let mut warn = args.nagios.then(|| Check::new(limits, None));
     let mut missed: Option<Violation> = None;
     let mut warning: Option<Violation> = None;
@@ -301,7 +333,7 @@ fn answer(
 }
 
 fn limits(args: &CheckArgs) -> Limits {
-    let ms = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64() * 1000.0);
+    let ms = |span: Option<DurationValue>| span.map(|span| span.get().as_secs_f64() * 1000.0);
     let given = Limits {
         max_loss: args.max_loss,
         max_latency_ms: ms(args.max_latency),
@@ -349,7 +381,7 @@ fn read_all(
                     "p2ps-qos: cannot open {:?}: {why}",
                     path.display().to_string()
                 );
-                USAGE
+                NO_RECORD
             })?;
             &mut *opened
         };
@@ -418,18 +450,6 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
     } else {
         Err("must be 0 to 1, or 0% to 100%".into())
     }
-}
-
-/// `250ms`, `4s`: a bare number is refused, because it is not clear what it counts.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    if !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.')
-    {
-        return Err(format!("unit missing, for example {text}ms"));
-    }
-    humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

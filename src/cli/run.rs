@@ -3,19 +3,23 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
-use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::Runtime;
 
-use super::common::{Listen, Log, Net, Process};
+use super::common::{Join, Listen, Log, Net, Process, Serve, Stats};
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
-use super::{log, peer, print, relay, secret, source, tracker};
+use super::{log, peer, print, relay, rendezvous, secret, source, stream, tracker};
+use crate::io::clock::Clock;
+use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
-use crate::io::media::{Endpoint, Input, OpenError};
+use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
 use crate::io::signal;
+use crate::node::{Role, SourceConfig, StartFrom, SwarmConfig};
+use crate::stats::Tool;
+use crate::tracker::announce::Identity;
+use crate::tracker::message::Role as TrackerRole;
 
 /// Starts messages and the progress line of a tool.
 fn begin(tool: &'static str, settings: &Log) -> Progress {
@@ -76,25 +80,75 @@ pub fn end(lifecycle: Lifecycle, outcome: Result<Exit, CliError>) -> Result<Exit
 /// # Errors
 ///
 /// Key, input, output or address that cannot be used; no media.
-pub fn source(settings: source::Settings, _: &Understood) -> Result<Exit, CliError> {
+pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exit, CliError> {
+    let clock = Clock::start();
     let progress = begin("p2ps-source", &settings.log);
     // A dry run leaves nothing behind, so it makes no key.
     let made_later = matches!(&settings.key, KeyPlace::State(path) if !path.exists());
-    if !(settings.process.dry_run && made_later) {
-        secret::signing_key(&settings.key)?;
-    }
+    let key = if settings.process.dry_run && made_later {
+        secret::generate(source::Algorithm::Ed25519)?
+    } else {
+        secret::signing_key(&settings.key)?
+    };
     refuse_terminal(&settings.tee)?;
-    runtime()?.block_on(async {
+    stream::block_on(async {
         let input = Input::open(&settings.input, settings.input_options).await;
-        let mut input = input.map_err(|error| CliError::open(&error, Exit::NoInput))?;
-        bind_udp(&settings.net)?;
-        progress.clear();
+        let input = input.map_err(|error| CliError::open(&error, Exit::NoInput))?;
+        let mut base = stream::Base::new(clock, &settings.net, &settings.process, progress)?;
         if settings.process.dry_run {
             return Ok(Exit::Done);
         }
+        let tee: Vec<Endpoint> = settings.tee.iter().cloned().collect();
+        let tee = stream::open_outputs(&tee, &OutputOptions::default()).await?.pop();
+        let name = settings.channel.to_string();
+        let (counter, first_chunk) = stream::open_counter(&settings.state_dir, &name)?;
+        let title = settings.title.clone().unwrap_or_default();
+        let swarm_id = key.swarm_id();
+        let description = stream::describe(&key, &name, &title, settings.chunk_packets);
+        let peer_id = stream::peer_id_of(&key);
+        let rendezvous = (!settings.trackers.is_empty()).then(|| {
+            let identity = Identity {
+                peer_id: peer_id.to_string(),
+                role: TrackerRole::Source,
+                channel: Some(name.clone()),
+                swarm_id: Some(swarm_id.to_string()),
+                title: settings.title.clone(),
+                description: description.clone(),
+                port: base.listen.local().port(),
+                addresses: Vec::new(),
+            };
+            let (announcer, urls) = base.announcer(identity, &settings.trackers);
+            Rendezvous::new(announcer, urls)
+        });
+        let swarm = SwarmConfig {
+            swarm_id: swarm_id.clone(),
+            window: settings.serve.window,
+            playout: None,
+            from: StartFrom::Live,
+            parents: Vec::new(),
+            source: Some(SourceConfig {
+                key,
+                first_chunk,
+                sign_delay: settings.sign_delay,
+                chunk_packets: settings.chunk_packets,
+            }),
+            description,
+        };
+        let channels = vec![name.clone()];
+        let to_stdout = settings.tee.iter().any(peer::writes_stdout);
+        let reporter =
+            stream::reporter(clock, &base.progress, Tool::Source, &peer_id.to_string(), &channels, &settings.stats, !to_stdout).await?;
+        let start = stream::start_record(&base.listen, settings.stats.interval, &swarm_id.to_string(), understood);
+        reporter.start(base.clock.now(), &start);
+        reporter.live("waiting for media");
+        let local = base.listen.local();
+        tracing::info!("channel {name} at {}", stream::address_line(&swarm_id, local));
         let mut lifecycle = live("p2ps-source", &settings.process)?;
-        lifecycle.ready(Vec::new());
-        let outcome = first_media(&mut input).await.map(|_| Exit::Done);
+        let config = stream::config(Role::Source, peer_id, &base, vec![swarm], &settings.serve);
+        let streams = vec![Stream { name, rendezvous }];
+        let engine = stream::engine(base, config, streams, Some(input), tee, Vec::new(), reporter, Some(counter))?;
+        lifecycle.ready(stream::facts(local, &channels));
+        let outcome = stream::drive(engine, &mut lifecycle).await;
         end(lifecycle, outcome)
     })
 }
@@ -103,36 +157,135 @@ pub fn source(settings: source::Settings, _: &Understood) -> Result<Exit, CliErr
 ///
 /// # Errors
 ///
-/// Output or address that cannot be used.
-pub fn relay(settings: relay::Settings, _: &Understood) -> Result<Exit, CliError> {
-    let progress = begin("p2ps-relay", &settings.log);
-    refuse_terminal(&settings.outputs)?;
-    bind_udp(&settings.net)?;
-    progress.clear();
-    if settings.process.dry_run {
-        return Ok(Exit::Done);
-    }
-    let mut lifecycle = live("p2ps-relay", &settings.process)?;
-    lifecycle.ready(Vec::new());
-    end(lifecycle, Ok(Exit::Done))
+/// Output or address that cannot be used; nobody reached in time.
+pub fn relay(settings: relay::Settings, understood: &Understood) -> Result<Exit, CliError> {
+    let receiver = Receiver {
+        tool: "p2ps-relay",
+        // With an output of its own a relay plays as well.
+        role: Role::Relay,
+        plays: !settings.outputs.is_empty(),
+        joins: &settings.joins,
+        outputs: &settings.outputs,
+        output_options: OutputOptions::default(),
+        skip: true,
+        on_end: OnEnd::Wait,
+        serve: &settings.serve,
+        net: &settings.net,
+        stats: &settings.stats,
+        process: &settings.process,
+        log: &settings.log,
+    };
+    receiver.run(understood)
 }
 
 /// Runs `p2ps-peer`.
 ///
 /// # Errors
 ///
-/// Output or address that cannot be used.
-pub fn peer(settings: peer::Settings, _: &Understood) -> Result<Exit, CliError> {
-    let progress = begin("p2ps-peer", &settings.log);
-    refuse_terminal(&settings.outputs)?;
-    bind_udp(&settings.net)?;
-    progress.clear();
-    if settings.process.dry_run {
-        return Ok(Exit::Done);
+/// Output or address that cannot be used; nobody reached in time; an output that failed.
+pub fn peer(settings: peer::Settings, understood: &Understood) -> Result<Exit, CliError> {
+    let receiver = Receiver {
+        tool: "p2ps-peer",
+        role: Role::Peer,
+        plays: true,
+        joins: std::slice::from_ref(&settings.join),
+        outputs: &settings.outputs,
+        output_options: OutputOptions {
+            overwrite: settings.overwrite,
+            rotate: settings.rotate,
+            blocking: settings.blocking,
+            ..OutputOptions::default()
+        },
+        skip: settings.skip,
+        on_end: match settings.on_end {
+            peer::OnEnd::Exit => OnEnd::Exit,
+            peer::OnEnd::Wait => OnEnd::Wait,
+        },
+        serve: &settings.serve,
+        net: &settings.net,
+        stats: &settings.stats,
+        process: &settings.process,
+        log: &settings.log,
+    };
+    receiver.run(understood)
+}
+
+/// What relay and peer have in common: they find channels, receive, serve, and may play.
+struct Receiver<'a> {
+    tool: &'static str,
+    role: Role,
+    plays: bool,
+    joins: &'a [Join],
+    outputs: &'a [Endpoint],
+    output_options: OutputOptions,
+    skip: bool,
+    on_end: OnEnd,
+    serve: &'a Serve,
+    net: &'a Net,
+    stats: &'a Stats,
+    process: &'a Process,
+    log: &'a Log,
+}
+
+impl Receiver<'_> {
+    fn run(self, understood: &Understood) -> Result<Exit, CliError> {
+        let clock = Clock::start();
+        let progress = begin(self.tool, self.log);
+        refuse_terminal(self.outputs)?;
+        stream::block_on(async {
+            let mut base = stream::Base::new(clock, self.net, self.process, progress)?;
+            if self.process.dry_run {
+                return Ok(Exit::Done);
+            }
+            let mut options = self.output_options.clone();
+            options.seed = base.rng.next_u64();
+            let outputs = stream::open_outputs(self.outputs, &options).await?;
+            let mut lifecycle = live(self.tool, self.process)?;
+            let outcome = self.join(base, outputs, &options, &mut lifecycle, understood).await;
+            end(lifecycle, outcome)
+        })
     }
-    let mut lifecycle = live("p2ps-peer", &settings.process)?;
-    lifecycle.ready(Vec::new());
-    end(lifecycle, Ok(Exit::Done))
+
+    async fn join(
+        &self,
+        mut base: stream::Base,
+        outputs: Vec<Output>,
+        options: &OutputOptions,
+        lifecycle: &mut Lifecycle,
+        understood: &Understood,
+    ) -> Result<Exit, CliError> {
+        let peer_id = base.peer_id();
+        let local = base.listen.local();
+        let mut found = Vec::new();
+        for join in self.joins {
+            match stream::find(&mut base, peer_id, join, self.role, self.plays, self.skip).await? {
+                Some(channel) => found.push(channel),
+                // Asked to stop while looking.
+                None => return Ok(Exit::Done),
+            }
+        }
+        let channels: Vec<String> = found.iter().map(|found| found.name.clone()).collect();
+        let swarm = found.first().map_or_else(String::new, |found| found.swarm.swarm_id.to_string());
+        let tool = if self.role == Role::Relay { Tool::Relay } else { Tool::Peer };
+        let stdout_is_free = tool == Tool::Relay && !self.outputs.iter().any(peer::writes_stdout);
+        let node = peer_id.to_string();
+        let reporter = stream::reporter(base.clock, &base.progress, tool, &node, &channels, self.stats, stdout_is_free).await?;
+        reporter.start(base.clock.now(), &stream::start_record(&base.listen, self.stats.interval, &swarm, understood));
+        reporter.live("looking for a parent");
+        let (swarms, streams) = found
+            .into_iter()
+            .map(|found| (found.swarm, Stream { name: found.name, rendezvous: found.rendezvous }))
+            .unzip();
+        let config = stream::config(self.role, peer_id, &base, swarms, self.serve);
+        let timeout = self.joins.iter().filter_map(|join| join.timeout).min();
+        let mut engine = stream::engine(base, config, streams, None, None, outputs, reporter, None)?;
+        engine.blocking = options.blocking;
+        engine.on_end = self.on_end;
+        engine.timeout = timeout;
+        tracing::info!("listening on {local}");
+        lifecycle.ready(stream::facts(local, &channels));
+        stream::drive(engine, lifecycle).await
+    }
 }
 
 /// Runs `p2ps-tracker`.
@@ -140,16 +293,19 @@ pub fn peer(settings: peer::Settings, _: &Understood) -> Result<Exit, CliError> 
 /// # Errors
 ///
 /// An address that cannot be bound.
-pub fn tracker(settings: tracker::Settings, _: &Understood) -> Result<Exit, CliError> {
+pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<Exit, CliError> {
+    let clock = Clock::start();
     let progress = begin("p2ps-tracker", &settings.log);
-    bind_tcp(&settings.net)?;
+    let listener = bind_tcp(&settings.net)?;
     progress.clear();
     if settings.process.dry_run {
         return Ok(Exit::Done);
     }
-    let mut lifecycle = live("p2ps-tracker", &settings.process)?;
-    lifecycle.ready(Vec::new());
-    end(lifecycle, Ok(Exit::Done))
+    stream::block_on(async {
+        let mut lifecycle = live("p2ps-tracker", &settings.process)?;
+        let outcome = rendezvous::serve(clock, listener, &settings, &progress, &mut lifecycle, understood).await;
+        end(lifecycle, outcome)
+    })
 }
 
 /// Runs `p2ps-source keygen`: the key to its file and the channel id to standard output; or, without a file, the key
@@ -191,27 +347,6 @@ fn refuse_terminal<'a>(outputs: impl IntoIterator<Item = &'a Endpoint>) -> Resul
         return Err(CliError::open(&OpenError::WriteTerminal, Exit::Output));
     }
     Ok(())
-}
-
-/// Waits for the first bytes of an input.
-async fn first_media(input: &mut Input) -> Result<Bytes, CliError> {
-    match input.next().await {
-        None => Err(CliError::no_media()),
-        Some(Ok(bytes)) => Ok(bytes),
-        Some(Err(error)) => Err(CliError::new(
-            Exit::NoInput,
-            "cannot read input",
-            reason(&error),
-        )),
-    }
-}
-
-/// The runtime of a tool: one thread.
-fn runtime() -> Result<Runtime, CliError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new(Exit::Failed, "cannot start", reason(&error)))
 }
 
 /// Binds the UDP socket of a tool, on an ephemeral port when the default one is taken and was not asked for.

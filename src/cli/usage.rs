@@ -121,6 +121,9 @@ pub(super) fn rewrite(error: &clap::Error, written: Written<'_>) -> CliError {
         ErrorKind::MissingRequiredArgument => {
             CliError::usage(format!("missing {}", option_name(argument)), SEE_HELP)
         }
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            CliError::usage("nothing to do", SEE_HELP)
+        }
         ErrorKind::TooManyValues => CliError::usage(
             format!("{} takes no value", option_name(argument)),
             SEE_HELP,

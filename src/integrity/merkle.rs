@@ -15,7 +15,7 @@ use crate::wire::Digest;
 use crate::wire::option::HashFunction;
 
 /// Most chunks of static content: trees are at most 62 layers high.
-pub const CHUNKS_MAX: u64 = 1 << (Bin::LAYER_MAX - 1);
+pub const CHUNKS_MAX: u64 = 1 << 62;
 
 /// The hash tree of content that is here as a whole.
 #[derive(Clone)]

@@ -14,8 +14,13 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { start: SystemInstant::now(), epoch: Epoch::new(crate::time::micros(unix)) }
+        let unix = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Self {
+            start: SystemInstant::now(),
+            epoch: Epoch::new(crate::time::micros(unix)),
+        }
     }
 
     /// Time since the start.
@@ -35,9 +40,13 @@ impl Clock {
 
     /// When the kernel took in a datagram that it stamped with Unix time `stamp`, not later than `now`.
     pub fn arrival(&self, now: Instant, stamp: Option<Duration>) -> Instant {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+        let unix = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok();
         match (stamp, unix) {
-            (Some(stamp), Some(unix)) => now.saturating_sub(unix.saturating_sub(stamp).min(Duration::from_secs(1))),
+            (Some(stamp), Some(unix)) => {
+                now.saturating_sub(unix.saturating_sub(stamp).min(Duration::from_secs(1)))
+            }
             _ => now,
         }
     }

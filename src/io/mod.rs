@@ -1,6 +1,7 @@
 //! Sockets, files, clocks, signals: the only place that waits.
 
 pub mod clock;
+pub mod engine;
 pub mod http;
 pub mod lifecycle;
 pub mod lines;

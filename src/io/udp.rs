@@ -114,7 +114,11 @@ impl Udp {
     ///
     /// When it cannot be made or bound.
     pub fn dial_socket(listen: SocketAddr, device: Option<&str>) -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(
+            Domain::for_address(listen),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         if listen.is_ipv6() {
             socket.set_only_v6(!listen.ip().is_unspecified())?;
         }
@@ -157,7 +161,9 @@ impl Udp {
 
     /// Waits until there is something to read, or room for what waits to be sent. For ever while not armed.
     pub async fn ready(&self) {
-        let Some(watch) = &self.watch else { return std::future::pending().await };
+        let Some(watch) = &self.watch else {
+            return std::future::pending().await;
+        };
         let readable = watch.readable();
         if self.waiting.is_empty() {
             let _ = readable.await;
@@ -173,8 +179,11 @@ impl Udp {
     pub fn receive(&mut self, clock: &Clock, mut take: impl FnMut(Received)) -> bool {
         for _ in 0..BATCHES_MAX {
             let mut metas = [RecvMeta::default(); quinn_udp::BATCH_SIZE];
-            let mut slices: Vec<IoSliceMut<'_>> =
-                self.buffers.chunks_exact_mut(TRAIN_BYTES).map(IoSliceMut::new).collect();
+            let mut slices: Vec<IoSliceMut<'_>> = self
+                .buffers
+                .chunks_exact_mut(TRAIN_BYTES)
+                .map(IoSliceMut::new)
+                .collect();
             let metas = metas.get_mut(..self.batch).unwrap_or_default();
             let count = match self.state.recv((&self.socket).into(), &mut slices, metas) {
                 Ok(count) => count,
@@ -189,8 +198,14 @@ impl Udp {
                 }
             };
             let now = clock.now();
-            for (meta, buffer) in metas.iter().take(count).zip(self.buffers.chunks_exact(TRAIN_BYTES)) {
-                let Some(bytes) = buffer.get(..meta.len) else { continue };
+            for (meta, buffer) in metas
+                .iter()
+                .take(count)
+                .zip(self.buffers.chunks_exact(TRAIN_BYTES))
+            {
+                let Some(bytes) = buffer.get(..meta.len) else {
+                    continue;
+                };
                 take(Received {
                     arrived: clock.arrival(now, meta.timestamp),
                     from: canonical(meta.addr),
@@ -210,7 +225,9 @@ impl Udp {
 
     fn clear_readable(&self) {
         if let Some(watch) = &self.watch {
-            let _ = watch.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            let _ = watch.try_io(Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
         }
     }
 
@@ -236,7 +253,9 @@ impl Udp {
             {
                 self.waiting.push_front(next);
                 if let Some(watch) = &self.watch {
-                    let _ = watch.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+                    let _ = watch.try_io(Interest::WRITABLE, || {
+                        Err::<(), _>(io::ErrorKind::WouldBlock.into())
+                    });
                 }
                 return;
             }
@@ -246,7 +265,11 @@ impl Udp {
     fn wait(&mut self, to: SocketAddr, contents: &[u8], segment_size: Option<usize>) {
         self.counters.blocked += 1;
         if self.waiting.len() < WAITING_SENDS_MAX && self.arm().is_ok() {
-            self.waiting.push_back(Waiting { to, contents: contents.to_vec(), segment_size });
+            self.waiting.push_back(Waiting {
+                to,
+                contents: contents.to_vec(),
+                segment_size,
+            });
         }
     }
 
@@ -278,7 +301,10 @@ impl Udp {
             };
             match self.state.try_send((&self.socket).into(), &transmit) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && rest.len() == contents.len() => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && rest.len() == contents.len() =>
+                {
                     return Err(error);
                 }
                 Err(error) => {
@@ -286,7 +312,8 @@ impl Udp {
                     if error.raw_os_error() == Some(libc::EMSGSIZE) {
                         self.counters.too_long += 1;
                     }
-                    if self.state.max_gso_segments() < self.segments_max && self.probe_at.is_none() {
+                    if self.state.max_gso_segments() < self.segments_max && self.probe_at.is_none()
+                    {
                         self.probe_at = Some(now + PROBE_AGAIN);
                     }
                 }
@@ -314,12 +341,14 @@ impl Udp {
             return None;
         }
         match (self.local, to) {
-            (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
-                Some(SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port()))
-            }
-            (SocketAddr::V4(_), SocketAddr::V6(v6)) => {
-                Some(SocketAddr::new(IpAddr::V4(v6.ip().to_ipv4_mapped()?), v6.port()))
-            }
+            (SocketAddr::V6(_), SocketAddr::V4(v4)) => Some(SocketAddr::new(
+                IpAddr::V6(v4.ip().to_ipv6_mapped()),
+                v4.port(),
+            )),
+            (SocketAddr::V4(_), SocketAddr::V6(v6)) => Some(SocketAddr::new(
+                IpAddr::V4(v6.ip().to_ipv4_mapped()?),
+                v6.port(),
+            )),
             _ => Some(to),
         }
     }
@@ -339,7 +368,10 @@ fn set_buffers(socket: &UdpSocket) -> (usize, usize) {
     if socket::setsockopt(&fd, sockopt::SndBufForce, &BUFFER_BYTES).is_err() {
         let _ = socket::setsockopt(&fd, sockopt::SndBuf, &BUFFER_BYTES);
     }
-    let granted = (socket::getsockopt(&fd, sockopt::RcvBuf), socket::getsockopt(&fd, sockopt::SndBuf));
+    let granted = (
+        socket::getsockopt(&fd, sockopt::RcvBuf),
+        socket::getsockopt(&fd, sockopt::SndBuf),
+    );
     (granted.0.unwrap_or(0), granted.1.unwrap_or(0))
 }
 
@@ -348,8 +380,14 @@ fn set_buffers(socket: &UdpSocket) -> (usize, usize) {
 pub fn kernel_drops(ports: &[u16]) -> u64 {
     let mut drops = 0;
     for table in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
-        let Ok(text) = std::fs::read_to_string(table) else { continue };
-        drops += text.lines().skip(1).filter_map(|line| drops_of(line, ports)).sum::<u64>();
+        let Ok(text) = std::fs::read_to_string(table) else {
+            continue;
+        };
+        drops += text
+            .lines()
+            .skip(1)
+            .filter_map(|line| drops_of(line, ports))
+            .sum::<u64>();
     }
     drops
 }
@@ -359,7 +397,10 @@ fn drops_of(line: &str, ports: &[u16]) -> Option<u64> {
     let mut fields = line.split_whitespace();
     let (_, port) = fields.nth(1)?.rsplit_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    ports.contains(&port).then(|| fields.last()?.parse().ok()).flatten()
+    ports
+        .contains(&port)
+        .then(|| fields.last()?.parse().ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -376,8 +417,12 @@ mod tests {
         let (mut from, mut to) = (socket(), socket());
         let clock = Clock::start();
         let contents: Vec<u8> = (0..10_000u32).map(|at| (at / 1000) as u8).collect();
-        let transmit =
-            Transmit { port: Port::Dial, to: to.local(), contents: &contents, segment_size: Some(1200) };
+        let transmit = Transmit {
+            port: Port::Dial,
+            to: to.local(),
+            contents: &contents,
+            segment_size: Some(1200),
+        };
         to.arm().unwrap();
         from.send(clock.now(), &transmit);
         let mut bytes = Vec::new();
@@ -397,7 +442,15 @@ mod tests {
     fn what_a_socket_cannot_reach_is_counted_and_not_tried() {
         let mut udp = socket();
         let to = SocketAddr::from(([192, 0, 2, 1], 9));
-        udp.send(Instant::ZERO, &Transmit { port: Port::Dial, to, contents: b"x", segment_size: None });
+        udp.send(
+            Instant::ZERO,
+            &Transmit {
+                port: Port::Dial,
+                to,
+                contents: b"x",
+                segment_size: None,
+            },
+        );
         assert_eq!(udp.counters.send_errors, 1);
         assert_eq!(udp.segments_max, udp.state.max_gso_segments());
     }

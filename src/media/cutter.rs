@@ -359,7 +359,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_cut_into_runs() {
-        let noise: Vec<u8> = (0..10_000_u32).map(|n| (n * n >> 7) as u8 & 0x3f).collect();
+        let noise: Vec<u8> = (0..10_000_u32)
+            .map(|n| ((n * n) >> 7) as u8 & 0x3f)
+            .collect();
         let mut cutter = Cutter::new(7);
         cutter.push(noise.into());
         let chunks: Vec<Bytes> = std::iter::from_fn(|| cutter.next_chunk()).collect();

@@ -12,4 +12,4 @@ mod ts;
 pub use cutter::Cutter;
 pub use pace::{Anchor, AnchorLimits, Pacer, Slot, Timeline};
 pub use rtp::{RTP_MPEG_TS, RtpCounts, RtpOrder};
-pub use ts::{Marks, PACKET_BYTES, Pcr, Scanner, is_transport_stream};
+pub use ts::{Marks, PACKET_BYTES, Pcr, Scanner, Tables, is_transport_stream};

@@ -32,6 +32,11 @@ impl Pacer {
         }
     }
 
+    /// Whether a reference was seen.
+    pub const fn has_started(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// When what carries `pcr` is due, counted from the first reference ever given.
     pub fn due(&mut self, pcr: Pcr) -> Duration {
         let due = match self.last {
@@ -62,7 +67,8 @@ pub struct Slot<T> {
 
 /// Spreads pieces evenly, by their bytes, between the clock references around them, constant rate or not.
 ///
-/// Holds back what follows the newest reference until the next one is seen: only then is its rate known.
+/// Holds back what follows the newest reference until the next one is seen: only then is its rate known. What comes
+/// before the first reference is due at once.
 #[derive(Clone, Debug)]
 pub struct Timeline<T> {
     pacer: Pacer,
@@ -112,7 +118,7 @@ impl<T> Timeline<T> {
         }
         self.open.push_back((item, bytes));
         self.open_bytes += bytes;
-        if self.open_bytes > Self::OPEN_BYTES_MAX {
+        if self.open_bytes > Self::OPEN_BYTES_MAX || !self.pacer.has_started() {
             self.flush();
         }
     }
@@ -316,15 +322,17 @@ mod tests {
         let mut timeline = Timeline::new();
         timeline.push(1, 100, None);
         timeline.push(2, 100, None);
-        timeline.push(3, 100, Some(Pcr::new(123 * MS)));
         assert_eq!(placed(&mut timeline), [(1, 0), (2, 0)]);
+        timeline.push(3, 100, Some(Pcr::new(123 * MS)));
+        timeline.push(4, 100, Some(Pcr::new(163 * MS)));
+        assert_eq!(placed(&mut timeline), [(3, 0)]);
     }
 
     #[test]
-    fn without_references_at_most_a_megabyte_is_held() {
+    fn when_references_stop_at_most_a_megabyte_is_held() {
         let mut timeline = Timeline::new();
         for item in 0..2000 {
-            timeline.push(item, 1316, None);
+            timeline.push(item, 1316, (item == 0).then_some(Pcr::new(0)));
             assert!(timeline.open_bytes <= Timeline::<u32>::OPEN_BYTES_MAX);
         }
         assert!(placed(&mut timeline).iter().all(|&(_, due)| due == 0));

@@ -18,6 +18,8 @@ const WINDOW_MAX: usize = 512;
 const JUMP_MAX: u64 = 1000;
 /// How far apart the two packets may be that make a source trusted: they may have been reordered too.
 const PROBATION_STEP: u16 = 16;
+/// Sources that may be on probation at once.
+const CANDIDATES_MAX: usize = 4;
 /// Another source takes over when the current one has been silent for this long.
 const SILENCE: Duration = Duration::from_secs(1);
 
@@ -45,7 +47,8 @@ pub struct RtpCounts {
 pub struct RtpOrder {
     hold: Duration,
     source: Option<Source>,
-    candidate: Option<(u32, u16, Bytes)>,
+    /// The last packet of each source that is not trusted.
+    candidates: Vec<(u32, u16, Bytes)>,
     ready: VecDeque<Bytes>,
     counts: RtpCounts,
 }
@@ -65,7 +68,7 @@ impl RtpOrder {
         Self {
             hold,
             source: None,
-            candidate: None,
+            candidates: Vec::new(),
             ready: VecDeque::new(),
             counts: RtpCounts {
                 packets: 0,
@@ -102,7 +105,7 @@ impl RtpOrder {
             return;
         }
         source.heard = now;
-        self.candidate = None;
+        self.candidates.clear();
         if number < source.next || source.waiting.contains_key(&number) {
             self.counts.late += 1;
             return;
@@ -146,15 +149,21 @@ impl RtpOrder {
             let step = sequence.wrapping_sub(first);
             step != 0 && step.min(step.wrapping_neg()) <= PROBATION_STEP
         };
-        let Some((first_ssrc, first, first_payload)) = self.candidate.take() else {
-            self.candidate = Some((ssrc, sequence, payload));
+        let known = self
+            .candidates
+            .iter()
+            .position(|&(known, ..)| known == ssrc);
+        let first = known.map(|index| self.candidates.swap_remove(index));
+        let Some((_, first, first_payload)) = first.filter(|&(_, first, _)| near(first)) else {
+            self.counts.foreign += u64::from(known.is_some());
+            if self.candidates.len() >= CANDIDATES_MAX {
+                self.candidates.remove(0);
+                self.counts.foreign += 1;
+            }
+            self.candidates.push((ssrc, sequence, payload));
             return;
         };
-        if first_ssrc != ssrc || !near(first) {
-            self.counts.foreign += 1;
-            self.candidate = Some((ssrc, sequence, payload));
-            return;
-        }
+        self.candidates.clear();
         if self.source.take().is_some_and(|old| {
             // What the old sequence still held is in order, only with holes.
             self.counts.packets += old.waiting.len() as u64;
@@ -284,7 +293,7 @@ mod tests {
     fn another_source_is_ignored_until_the_first_falls_silent() {
         let mut order = RtpOrder::new(HOLD);
         assert_eq!(run(&mut order, 0, 1, &[1, 2]), [1, 2]);
-        assert_eq!(run(&mut order, 10, 2, &[70, 71]), [0u16; 0]);
+        assert!(run(&mut order, 10, 2, &[70, 71]).is_empty());
         assert_eq!(order.counts().foreign, 2);
         assert_eq!(run(&mut order, 2000, 2, &[90, 91, 92]), [0, 90, 91, 92]);
     }
@@ -299,9 +308,29 @@ mod tests {
     }
 
     #[test]
+    fn of_two_sources_that_start_together_one_is_listened_to() {
+        let mut order = RtpOrder::new(HOLD);
+        let mut out = Vec::new();
+        for number in 1..4 {
+            out.extend(run(&mut order, u64::from(number), 1, &[number]));
+            out.extend(run(&mut order, u64::from(number), 2, &[number + 500]));
+        }
+        assert_eq!(out, [1, 2, 3]);
+    }
+
+    #[test]
+    fn strangers_are_bounded() {
+        let mut order = RtpOrder::new(HOLD);
+        for ssrc in 0..100 {
+            assert!(run(&mut order, 0, ssrc, &[1]).is_empty());
+        }
+        assert_eq!(order.candidates.len(), CANDIDATES_MAX);
+    }
+
+    #[test]
     fn one_stray_packet_makes_no_source() {
         let mut order = RtpOrder::new(HOLD);
-        assert_eq!(run(&mut order, 0, 9, &[4711]), [0u16; 0]);
+        assert!(run(&mut order, 0, 9, &[4711]).is_empty());
         assert_eq!(run(&mut order, 10, 1, &[1, 2]), [1, 2]);
     }
 }

@@ -188,6 +188,49 @@ impl Scanner {
     }
 }
 
+/// The newest tables of a stream, to be put before media that is entered in the middle.
+///
+/// A random access point need not follow its tables closely; a player that meets the picture first may throw it away.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    pat: Vec<u8>,
+    pmt: Vec<u8>,
+}
+
+impl Tables {
+    /// Longest table kept; one of 1024 bytes takes six packets (ISO/IEC 13818-1 §2.4.4.8).
+    const BYTES_MAX: usize = 6 * PACKET_BYTES;
+
+    /// Looks for table packets in the next chunk; `pmt_pid` is what [`Scanner::pmt_pid`] says after it.
+    pub fn observe(&mut self, payload: &[u8], pmt_pid: Option<u16>) {
+        if !payload.len().is_multiple_of(PACKET_BYTES) {
+            return;
+        }
+        for bytes in payload.chunks_exact(PACKET_BYTES) {
+            let Some(packet) = Packet::try_new(bytes) else {
+                continue;
+            };
+            let pid = u16::from(packet.pid());
+            let table = match pid {
+                0 => &mut self.pat,
+                _ if Some(pid) == pmt_pid => &mut self.pmt,
+                _ => continue,
+            };
+            if packet.payload_unit_start_indicator() {
+                table.clear();
+            } else if table.is_empty() || table.len() >= Self::BYTES_MAX {
+                continue;
+            }
+            table.extend_from_slice(bytes);
+        }
+    }
+
+    /// The packets of both tables, those that were seen.
+    pub fn packets(&self) -> Vec<u8> {
+        [&self.pat[..], &self.pmt[..]].concat()
+    }
+}
+
 /// The part of a whole section between its headers and its CRC; `None` when it is too short or not yet valid.
 fn section_body<'a>(header: &TableSyntaxHeader<'_>, data: &'a [u8]) -> Option<&'a [u8]> {
     const CRC_BYTES: usize = 4;
@@ -367,6 +410,21 @@ mod tests {
         scanner.scan(&[pat(0x30), pmt(0x30, VIDEO, &streams)].concat());
         assert!(scanner.scan(&access(VIDEO)).random_access);
         assert!(!scanner.scan(&access(0x201)).random_access);
+    }
+
+    #[test]
+    fn the_newest_tables_are_kept() {
+        let mut tables = Tables::default();
+        assert!(tables.packets().is_empty());
+        let long: Vec<(u8, u16)> = (0..60).map(|n| (AAC, 0x200 + n)).collect();
+        let old = [pat(0x30), pmt(0x30, VIDEO, &long)].concat();
+        tables.observe(&old, Some(0x30));
+        assert_eq!(tables.packets(), old);
+        let new = [pat(0x30), pmt(0x30, VIDEO, &[(H264, VIDEO)])].concat();
+        let chunk = [&packets(1)[..], &new, &packets(2)].concat();
+        tables.observe(&chunk, Some(0x30));
+        tables.observe(&packets(1)[1..], Some(0x30));
+        assert_eq!(tables.packets(), new);
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl Node {
         }))
     }
 
-    fn slots_free(&self) -> u16 {
+    /// Children it would still take.
+    pub fn slots_free(&self) -> u16 {
         if self.draining {
             return 0;
         }
@@ -471,7 +472,9 @@ impl Node {
             channel.probe = None;
             // What it was held back for is not the path's doing; a liar about that only spoils its own figure.
             let held = Duration::from_micros(u64::from(reply.held_us));
-            channel.rtt.sample(now, (arrived - probe.sent).saturating_sub(held));
+            channel
+                .rtt
+                .sample(now, (arrived - probe.sent).saturating_sub(held));
         }
     }
 

@@ -241,6 +241,8 @@ pub struct Node {
     draining: bool,
     closed: bool,
     stats: NodeStats,
+    /// Whether remotes that come in sent something that should not wait.
+    listen_urgency: bool,
     /// Reused by the source.
     signed: Vec<Signed>,
 }
@@ -279,6 +281,7 @@ impl Node {
             draining: false,
             closed: false,
             stats: NodeStats::default(),
+            listen_urgency: false,
             signed: Vec::new(),
         })
     }
@@ -392,9 +395,7 @@ impl Node {
             // Only a handshake opens (RFC 7574 §3.1.1).
             return false;
         }
-        if !is_routine(&message) {
-            self.stats.urgent_messages += 1;
-        }
+        self.listen_urgency |= !is_routine(&message) && self.channels.get(at).is_some_and(|channel| channel.port == Port::Listen);
         match message {
             Message::Handshake(_) => {}
             Message::Data(data) => self.on_data(now, arrived, at, data),
@@ -524,6 +525,12 @@ impl Node {
             swarm.candidates.replace_found(addrs);
         }
         self.drive_parents(now, swarm);
+    }
+
+    /// Whether a remote that came in sent something since the last call that should be looked at soon: anything but
+    /// acknowledgements and regular reports.
+    pub const fn take_listen_urgency(&mut self) -> bool {
+        std::mem::replace(&mut self.listen_urgency, false)
     }
 
     /// No new children from now on.
@@ -751,7 +758,10 @@ const fn is_routine(message: &Message) -> bool {
         Message::Ack { .. }
             | Message::Have(_)
             | Message::Extension(
-                Extension::Status(_) | Extension::QosFeedback(_) | Extension::Probe { .. } | Extension::Hello(_)
+                Extension::Status(_)
+                    | Extension::QosFeedback(_)
+                    | Extension::Probe { .. }
+                    | Extension::Hello(_)
             )
     )
 }

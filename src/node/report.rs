@@ -38,8 +38,6 @@ pub struct NodeStats {
     pub violations: u64,
     /// Channels lost by their remotes for violations.
     pub bans: u64,
-    /// Messages that should be looked at soon: whatever is not an acknowledgement or a regular report.
-    pub urgent_messages: u64,
     /// Chunks nobody asked for.
     pub unrequested_chunks: u64,
     /// Chunks that came without the hashes to prove them.

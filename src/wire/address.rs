@@ -91,10 +91,10 @@ pub(crate) fn encode(out: &mut Vec<u8>, format: &Format, range: ChunkRange) {
         }
         Addressing::Bytes64 => {
             let size = match format.chunk_size {
-                ChunkSize::Fixed(size) => u64::from(size),
+                ChunkSize::Fixed(size) => u64::from(size.max(1)),
                 ChunkSize::Variable => 1,
             };
-            let end = last.saturating_add(1).saturating_mul(size) - 1;
+            let end = last.saturating_mul(size).saturating_add(size - 1);
             out.extend_from_slice(&first.saturating_mul(size).to_be_bytes());
             out.extend_from_slice(&end.to_be_bytes());
         }

@@ -137,13 +137,20 @@ impl Reader {
 
     /// The next `length` bytes, sharing the datagram.
     pub(crate) fn take(&mut self, length: usize) -> Result<Bytes, DecodeError> {
-        if length > self.remaining() {
+        let start = self.offset;
+        self.slice(length)?;
+        Ok(self.bytes.slice(start..self.offset))
+    }
+
+    /// The next `length` bytes, for those who copy them anyway.
+    pub(crate) fn slice(&mut self, length: usize) -> Result<&[u8], DecodeError> {
+        let rest = self.bytes.get(self.offset..).unwrap_or_default();
+        let Some(slice) = rest.get(..length) else {
             return Err(DecodeError::Truncated {
                 offset: self.offset,
-                needed: length - self.remaining(),
+                needed: length - rest.len(),
             });
-        }
-        let slice = self.bytes.slice(self.offset..self.offset + length);
+        };
         self.offset += length;
         Ok(slice)
     }

@@ -55,7 +55,13 @@ impl Mask {
     }
 
     fn decode(reader: &mut Reader, format: &Format) -> Result<Self, DecodeError> {
-        Ok(Self(reader.take(bytes_of(format.substreams))?.to_vec()))
+        Ok(Self(reader.slice(bytes_of(format.substreams))?.to_vec()))
+    }
+
+    /// As wide as the layout wants it, whatever layout it was made for.
+    fn encode(&self, format: &Format, out: &mut Vec<u8>) {
+        let bytes = self.0.iter().copied().chain(std::iter::repeat(0));
+        out.extend(bytes.take(bytes_of(format.substreams)));
     }
 }
 
@@ -436,24 +442,24 @@ impl Extension {
                 out.extend_from_slice(&hello.flags.to_be_bytes());
             }
             Self::Subscribe(subscribe) => encode_subscribe(subscribe, out),
-            Self::SubscribeReply(reply) => encode_subscribe_reply(reply, out),
+            Self::SubscribeReply(reply) => encode_subscribe_reply(reply, format, out),
             Self::Unsubscribe { mask, reason } => {
-                out.extend_from_slice(&mask.0);
+                mask.encode(format, out);
                 out.push(*reason);
             }
-            Self::Status(status) => encode_status(status, out),
+            Self::Status(status) => encode_status(status, format, out),
             Self::Probe { nonce, mask } => {
                 out.extend_from_slice(&nonce.to_be_bytes());
-                out.extend_from_slice(&mask.0);
+                mask.encode(format, out);
             }
             Self::ProbeReply(reply) => {
                 out.extend_from_slice(&reply.nonce.to_be_bytes());
                 out.extend_from_slice(&reply.held_us.to_be_bytes());
-                out.extend_from_slice(&reply.ready.0);
+                reply.ready.encode(format, out);
                 out.extend_from_slice(&reply.recv_kbps.to_be_bytes());
                 out.extend_from_slice(&reply.cumulative_latency_us.to_be_bytes());
                 out.push(reply.saturated);
-                encode_paths(&reply.paths, out);
+                encode_paths(&reply.paths, format, out);
             }
             Self::QosFeedback(feedback) => {
                 out.push(feedback.substream);
@@ -465,8 +471,9 @@ impl Extension {
                 out.extend_from_slice(&munro.start.get().to_be_bytes());
                 out.extend_from_slice(&munro.time.to_bits().to_be_bytes());
                 out.extend_from_slice(&munro.signature);
-                out.push(munro.leaves.len() as u8);
-                for leaf in &munro.leaves {
+                let leaves = countable(&munro.leaves);
+                out.push(leaves.len() as u8);
+                for leaf in leaves {
                     out.extend_from_slice(leaf.as_bytes());
                 }
             }
@@ -491,6 +498,11 @@ impl Extension {
     }
 }
 
+/// As much of a list as a count of one byte can announce.
+fn countable<T>(list: &[T]) -> &[T] {
+    list.get(..usize::from(u8::MAX)).unwrap_or(list)
+}
+
 fn decode_subscribe(body: &mut Reader) -> Result<Subscribe, DecodeError> {
     let (id, flags, from_mode) = (body.u16()?, body.u8()?, body.u8()?);
     let count = body.u8()?;
@@ -512,13 +524,10 @@ fn decode_subscribe(body: &mut Reader) -> Result<Subscribe, DecodeError> {
 }
 
 fn encode_subscribe(subscribe: &Subscribe, out: &mut Vec<u8>) {
+    let entries = countable(&subscribe.entries);
     out.extend_from_slice(&subscribe.id.to_be_bytes());
-    out.extend_from_slice(&[
-        subscribe.flags,
-        subscribe.from_mode,
-        subscribe.entries.len() as u8,
-    ]);
-    for entry in &subscribe.entries {
+    out.extend_from_slice(&[subscribe.flags, subscribe.from_mode, entries.len() as u8]);
+    for entry in entries {
         out.push(entry.substream);
         out.extend_from_slice(&entry.from_chunk.get().to_be_bytes());
     }
@@ -558,13 +567,14 @@ fn decode_subscribe_reply(
     })
 }
 
-fn encode_subscribe_reply(reply: &SubscribeReply, out: &mut Vec<u8>) {
+fn encode_subscribe_reply(reply: &SubscribeReply, format: &Format, out: &mut Vec<u8>) {
     out.extend_from_slice(&reply.id.to_be_bytes());
-    out.extend_from_slice(&reply.accepted.0);
+    reply.accepted.encode(format, out);
     out.push(reply.reason);
     out.extend_from_slice(&reply.retry_ms.to_be_bytes());
-    out.push(reply.alternatives.len() as u8);
-    for (peer_id, addr) in &reply.alternatives {
+    let alternatives = countable(&reply.alternatives);
+    out.push(alternatives.len() as u8);
+    for (peer_id, addr) in alternatives {
         out.extend_from_slice(peer_id.as_bytes());
         match addr.ip() {
             IpAddr::V4(ip) => {
@@ -595,12 +605,14 @@ fn decode_paths(body: &mut Reader, format: &Format) -> Result<Vec<PathBlock>, De
     Ok(paths)
 }
 
-fn encode_paths(paths: &[PathBlock], out: &mut Vec<u8>) {
+fn encode_paths(paths: &[PathBlock], format: &Format, out: &mut Vec<u8>) {
+    let paths = countable(paths);
     out.push(paths.len() as u8);
     for block in paths {
-        out.extend_from_slice(&block.mask.0);
-        out.push(block.path.len() as u8);
-        for peer in &block.path {
+        block.mask.encode(format, out);
+        let path = countable(&block.path);
+        out.push(path.len() as u8);
+        for peer in path {
             out.extend_from_slice(peer.as_bytes());
         }
     }
@@ -628,12 +640,16 @@ fn decode_status(body: &mut Reader, format: &Format) -> Result<Status, DecodeErr
     })
 }
 
-fn encode_status(status: &Status, out: &mut Vec<u8>) {
+fn encode_status(status: &Status, format: &Format, out: &mut Vec<u8>) {
     out.extend_from_slice(&status.seq.to_be_bytes());
-    for head in &status.heads {
+    let heads = status
+        .heads
+        .iter()
+        .chain(std::iter::repeat(&ChunkIndex::ZERO));
+    for head in heads.take(usize::from(format.substreams)) {
         out.extend_from_slice(&head.get().to_be_bytes());
     }
-    out.extend_from_slice(&status.wanted.0);
+    status.wanted.encode(format, out);
     out.extend_from_slice(&status.recv_kbps.to_be_bytes());
     out.extend_from_slice(&status.sent_kbps.to_be_bytes());
     out.extend_from_slice(&status.loss_permille.to_be_bytes());
@@ -642,7 +658,7 @@ fn encode_status(status: &Status, out: &mut Vec<u8>) {
     out.push(status.depth);
     out.extend_from_slice(&status.slots_free.to_be_bytes());
     out.extend_from_slice(&status.uplink_kbps.to_be_bytes());
-    encode_paths(&status.paths, out);
+    encode_paths(&status.paths, format, out);
 }
 
 fn decode_munro(body: &mut Reader, format: &Format) -> Result<Munro, DecodeError> {

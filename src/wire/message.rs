@@ -168,8 +168,8 @@ fn decode_data(reader: &mut Reader, format: &Format) -> Result<Data, DecodeError
 }
 
 pub(super) fn hash(reader: &mut Reader, format: &Format) -> Result<Digest, DecodeError> {
-    let bytes = reader.take(format.hash.len())?;
-    Ok(Digest::from_slice(&bytes).unwrap_or_else(|| Digest::empty(format.hash)))
+    let bytes = reader.slice(format.hash.len())?;
+    Ok(Digest::from_slice(bytes).unwrap_or_else(|| Digest::empty(format.hash)))
 }
 
 impl Message {

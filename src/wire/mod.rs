@@ -4,6 +4,7 @@
 //! read depends on the channel: [`Format`].
 
 pub mod address;
+pub mod check;
 mod cursor;
 pub mod description;
 pub mod digest;

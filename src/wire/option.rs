@@ -260,7 +260,10 @@ impl Handshake {
             1 => self.minimum_version = Some(reader.u8()?),
             2 => {
                 let length = usize::from(reader.u16()?);
-                if length == 0 || length > SwarmId::BYTES_MAX {
+                if length == 0 {
+                    return Err(DecodeError::BadOption { code, value: 0 });
+                }
+                if length > SwarmId::BYTES_MAX {
                     return Err(DecodeError::TooLong {
                         offset: offset + 1,
                         length,

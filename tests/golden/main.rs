@@ -3,3 +3,4 @@
 mod records;
 mod vectors;
 mod wire;
+mod wire_errors;

@@ -1,6 +1,5 @@
 //! The vectors of `wire.hex`: names, formats and bytes.
 
-use p2ps::chunk::{ChunkIndex, ChunkRange};
 use p2ps::wire::option::{Addressing, ChunkSize, HashFunction};
 use p2ps::wire::{Datagram, DecodeError, Format, Message};
 
@@ -43,22 +42,10 @@ pub(crate) fn all() -> Vec<Vector> {
     vectors
 }
 
-/// One vector by name.
-pub(crate) fn get(name: &str) -> Vector {
-    all()
-        .into_iter()
-        .find(|vector| vector.name == name)
-        .unwrap_or_else(|| panic!("no vector {name}"))
-}
-
 /// Every message of a datagram, or the first error.
 pub(crate) fn decode(bytes: &[u8], format: &Format) -> Result<Vec<Message>, DecodeError> {
     let (_, mut messages) = Datagram::open(bytes.to_vec().into())?;
     std::iter::from_fn(|| messages.next(format)).collect()
-}
-
-pub(crate) fn range(first: u64, last: u64) -> ChunkRange {
-    ChunkRange::new(ChunkIndex::new(first), ChunkIndex::new(last)).expect("in order")
 }
 
 fn push(bytes: &mut Vec<u8>, word: &str) {

@@ -12,19 +12,31 @@ use p2ps::wire::option::{
     SupportedMessages,
 };
 use p2ps::wire::{
-    Data, Datagram, DecodeError, Digest, Extension, Format, Hello, Mask, Message, Munro, PathBlock,
-    ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
+    ChannelDescription, Data, Datagram, Digest, Extension, Format, Hello, Mask, Message, Munro,
+    PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
 };
 
-use crate::vectors::{self, RFC, decode, range};
+use crate::vectors::{self, Vector, decode};
 
 const P: ChannelId = ChannelId::from_bits(0x7a3b_19c4);
 const Q: ChannelId = ChannelId::from_bits(0xc05e_8d21);
 
+/// One vector by name.
+pub(crate) fn get(name: &str) -> Vector {
+    vectors::all()
+        .into_iter()
+        .find(|vector| vector.name == name)
+        .unwrap_or_else(|| panic!("no vector {name}"))
+}
+
+fn range(first: u64, last: u64) -> ChunkRange {
+    ChunkRange::new(ChunkIndex::new(first), ChunkIndex::new(last)).expect("in order")
+}
+
 /// The datagram reads as these messages, and they are written as this datagram.
 #[track_caller]
 fn check(name: &str, channel: ChannelId, expected: &[Message]) {
-    let vector = vectors::get(name);
+    let vector = get(name);
     let (to, _) = Datagram::open(vector.bytes.clone().into()).expect("has a channel");
     assert_eq!(to, channel, "{name}");
     let messages = decode(&vector.bytes, &vector.format).expect("can be read");
@@ -114,14 +126,14 @@ fn opening_and_reply() {
         ..live_options(P)
     };
     check("opening", ChannelId::NONE, &[handshake(opening)]);
-    assert_eq!(vectors::get("opening").bytes.len(), 72);
+    assert_eq!(get("opening").bytes.len(), 72);
 
     check(
         "reply",
         P,
         &[handshake(live_options(Q)), Message::Have(range(0, 7))],
     );
-    assert_eq!(vectors::get("reply").bytes.len(), 43);
+    assert_eq!(get("reply").bytes.len(), 43);
 }
 
 #[test]
@@ -156,13 +168,13 @@ fn first_chunk_of_a_munro() {
             data(4, 1_795_262_400_750_000, &[0x45; 1024]),
         ],
     );
-    assert_eq!(vectors::get("munro_uncles_data").bytes.len(), 1249);
+    assert_eq!(get("munro_uncles_data").bytes.len(), 1249);
 }
 
 #[test]
 fn later_chunks() {
     check("data", P, &[data(5, 0x0006_60c8_19ac_e598, &[0x46; 1024])]);
-    assert_eq!(vectors::get("data").bytes.len(), 1045);
+    assert_eq!(get("data").bytes.len(), 1045);
     check(
         "sibling_data",
         P,
@@ -175,7 +187,7 @@ fn later_chunks() {
             data(6, 0x0006_60c8_19ac_e980, &[0x47; 1024]),
         ],
     );
-    assert_eq!(vectors::get("sibling_data").bytes.len(), 1086);
+    assert_eq!(get("sibling_data").bytes.len(), 1086);
 }
 
 #[test]
@@ -183,7 +195,7 @@ fn acks_with_delays_of_either_sign() {
     for (name, delay_us) in [("ack", 23_456), ("ack_negative", -1500)] {
         let range = range(0, 5);
         check(name, Q, &[Message::Ack { range, delay_us }]);
-        assert_eq!(vectors::get(name).bytes.len(), 21);
+        assert_eq!(get(name).bytes.len(), 21);
     }
 }
 
@@ -222,7 +234,7 @@ fn first_chunk_of_static_content() {
             data(0, 1_795_262_400_750_000, &[0x41; 1024]),
         ],
     );
-    assert_eq!(vectors::get("static_first_data").bytes.len(), 1250);
+    assert_eq!(get("static_first_data").bytes.len(), 1250);
 }
 
 #[test]
@@ -239,7 +251,7 @@ fn opening_in_the_form_of_libswift() {
         ..Handshake::default()
     };
     check("libswift_opening", ChannelId::NONE, &[handshake(opening)]);
-    assert_eq!(vectors::get("libswift_opening").bytes.len(), 43);
+    assert_eq!(get("libswift_opening").bytes.len(), 43);
 }
 
 #[test]
@@ -314,6 +326,8 @@ fn every_addressing_method() {
             data(5, time, &payload),
         ],
     );
+    check("bins32_all", Q, &[Message::Have(range(0, (1 << 31) - 1))]);
+    check("bins64_all", Q, &[Message::Have(range(0, (1 << 63) - 1))]);
     check(
         "bytes64",
         Q,
@@ -481,6 +495,7 @@ fn probes() {
     check_extension("probe", Q, probe);
     let reply = ProbeReply {
         nonce: 0xdead_beef,
+        held_us: 400,
         ready: Mask::none(1),
         recv_kbps: 8000,
         cumulative_latency_us: 1500,
@@ -539,6 +554,22 @@ fn munros_and_repair() {
 fn descriptions() {
     check_extension("describe", Q, Extension::Describe);
     check_extension("description", Q, Extension::Description(bytes("7b7d0a0a")));
+
+    let id = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
+    let film = ChannelDescription {
+        name: "film".to_owned(),
+        title: "Film".to_owned(),
+        swarm_id: id.parse().expect("an identifier"),
+        chunk_bytes_max: 1316,
+        munro_width: 32,
+        substreams: 1,
+        data_substreams: 1,
+        run_length: 1,
+        signature: bytes(SIGNATURE_RANGES64),
+    };
+    let written = film.encode().expect("fits into a datagram");
+    assert_eq!(ChannelDescription::decode(written.clone()), Ok(film));
+    check_extension("channel_description", Q, Extension::Description(written));
 }
 
 #[test]
@@ -550,4 +581,45 @@ fn unknown_extensions_are_skipped_by_their_length() {
         &[unknown(bytes("010203")), Message::Have(range(0, 7))],
     );
     check("empty_body_of_unknown", Q, &[unknown(Bytes::new())]);
+}
+
+#[test]
+fn masks_and_lists_of_another_length_are_written_as_the_layout_wants_them() {
+    let format = Format {
+        substreams: 12,
+        ..Format::LIVE
+    };
+    let read_back = |extension: Extension| {
+        let mut written = vec![0; 4];
+        extension.encode(&format, &mut written);
+        decode(&written, &format).map(|mut messages| messages.pop())
+    };
+    let narrow = SubscribeReply::default();
+    let wide = Extension::SubscribeReply(SubscribeReply {
+        accepted: Mask::none(12),
+        ..narrow.clone()
+    });
+    assert_eq!(
+        read_back(Extension::SubscribeReply(narrow)),
+        Ok(Some(Message::Extension(wide)))
+    );
+    let read = read_back(Extension::Status(Status::default()));
+    let Ok(Some(Message::Extension(Extension::Status(status)))) = read else {
+        panic!("no status: {read:?}");
+    };
+    assert_eq!(status.heads, [ChunkIndex::ZERO; 12]);
+
+    let entry = Entry {
+        substream: 0,
+        from_chunk: ChunkIndex::ZERO,
+    };
+    let many = Subscribe {
+        entries: vec![entry; 256],
+        ..Subscribe::default()
+    };
+    let read = read_back(Extension::Subscribe(many));
+    let Ok(Some(Message::Extension(Extension::Subscribe(cut)))) = read else {
+        panic!("no subscription: {read:?}");
+    };
+    assert_eq!(cut.entries.len(), 255);
 }

@@ -1,3 +1,6 @@
 //! What must hold for all inputs, on inputs drawn at random.
 
 mod integrity;
+#[path = "../golden/vectors.rs"]
+mod vectors;
+mod wire;

@@ -4,6 +4,8 @@ use clap::Parser;
 use serde_json::Value;
 
 use super::{Args, run};
+use crate::cli::Tool as _;
+use crate::cli::exit::Exit;
 
 /// Exit status, standard output, standard error.
 fn qos(line: &str, records: &str) -> (u8, String, String) {
@@ -127,12 +129,14 @@ fn a_check_without_records_is_no_pass() {
 
 #[test]
 fn a_check_without_thresholds_is_a_mistake() {
-    let (code, _, err) = qos("p2ps-qos check", &intervals(GOOD));
-    assert_eq!(code, 2);
-    assert!(
-        err.starts_with("p2ps-qos: no threshold: give --max-loss"),
-        "{err}"
-    );
+    for (line, exit) in [
+        ("p2ps-qos check", Exit::Usage),
+        ("p2ps-qos check --nagios --window 5s", Exit::Answer(3)),
+    ] {
+        let args = Args::try_parse_from(line.split_whitespace()).expect("good arguments");
+        let error = args.check().expect_err("no threshold");
+        assert_eq!((error.exit, error.what.as_str()), (exit, "no threshold"));
+    }
 }
 
 #[test]
@@ -232,12 +236,12 @@ fn files_are_read_one_after_the_other() {
     assert_eq!(
         (code, err.as_str()),
         (
-            2,
+            3,
             "p2ps-qos: cannot open \"/nonexistent/qos.jsonl\": no such file\n"
         )
     );
     let (code, _, err) = qos(&format!("p2ps-qos summary {}", dir.path().display()), "");
-    assert_eq!(code, 2);
+    assert_eq!(code, 3);
     assert!(err.ends_with(": is a directory\n"), "{err}");
 }
 
@@ -252,14 +256,14 @@ fn values_need_units_and_bounds() {
     for (line, text) in [
         (
             "p2ps-qos check --max-latency 4",
-            "unit missing, for example 4ms",
+            "unit missing, for example 250ms",
         ),
-        ("p2ps-qos check --max-latency fast", "expected number"),
+        ("p2ps-qos check --max-latency fast", "not a number"),
         (
             "p2ps-qos check --max-loss 5",
             "must be 0 to 1, or 0% to 100%",
         ),
-        ("p2ps-qos check --max-loss -1%", "unexpected argument"),
+        ("p2ps-qos check --max-loss -1%", "must be 0 to 1"),
         ("p2ps-qos check --max-loss nan", "must be 0 to 1"),
         ("p2ps-qos check --standard best", "streamsmart"),
         ("p2ps-qos", "summary"),

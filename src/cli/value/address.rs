@@ -229,7 +229,8 @@ pub enum Scheme {
     Https,
 }
 
-/// A tracker: `http://HOST[:PORT][/PATH]`, `https://…`, or `HOST[:PORT]`; port 7851 unless told.
+/// A tracker: `http://HOST[:PORT][/PATH]`, `https://…`, or `HOST[:PORT]`. Unless told, the port is 7851 without a scheme,
+/// and that of the scheme with one: such a tracker stands behind a web server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TrackerUrl {
     /// How it is spoken to.
@@ -252,16 +253,25 @@ impl TrackerUrl {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
-        format!("{scheme}://{}:{}{}", self.host, self.port, self.path)
+        let path = if self.path.is_empty() {
+            "/"
+        } else {
+            &self.path
+        };
+        format!("{scheme}://{}:{}{path}", self.host, self.port)
     }
 
     /// `HOST[:PORT]` with nothing else, as it stands in a `p2ps://` address.
     pub(super) fn parse_bare(text: &str) -> Result<Self, ValueError> {
+        Self::parse_authority(text, Self::PORT_DEFAULT)
+    }
+
+    fn parse_authority(text: &str, default: u16) -> Result<Self, ValueError> {
         let (host, port) = split_port(text)?;
         Ok(Self {
             scheme: Scheme::Http,
             host: Host::parse(host)?,
-            port: parse_remote_port(port, Self::PORT_DEFAULT)?,
+            port: parse_remote_port(port, default)?,
             path: String::new(),
         })
     }
@@ -276,7 +286,7 @@ impl FromStr for TrackerUrl {
                 example: "127.0.0.1:7851",
             });
         }
-        let (scheme, rest) = match text.split_once("://") {
+        let (scheme, default, rest) = match text.split_once("://") {
             None => {
                 // A scheme without its slashes, or a path: not a bare host, and the cure is the same.
                 if text.contains(['/', '?', '#', '@']) {
@@ -284,8 +294,10 @@ impl FromStr for TrackerUrl {
                 }
                 return Self::parse_bare(text);
             }
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, 80, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => {
+                (Scheme::Https, 443, rest)
+            }
             Some(_) => return Err(ValueError::TrackerScheme),
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -303,7 +315,7 @@ impl FromStr for TrackerUrl {
         Ok(Self {
             scheme,
             path: if path == "/" { "" } else { path }.to_owned(),
-            ..Self::parse_bare(authority)?
+            ..Self::parse_authority(authority, default)?
         })
     }
 }
@@ -407,10 +419,10 @@ mod tests {
         for (text, expected) in [
             ("127.0.0.1", "127.0.0.1:7851"),
             ("t1:80", "t1:80"),
-            ("http://t1", "t1:7851"),
-            ("http://t1/", "t1:7851"),
-            ("HTTPS://t1/p2ps", "https://t1:7851/p2ps"),
-            ("https://[::1]:443", "https://[::1]:443"),
+            ("http://t1", "t1:80"),
+            ("http://t1:7851/", "t1:7851"),
+            ("HTTPS://t1/p2ps", "https://t1:443/p2ps"),
+            ("https://[::1]:7851", "https://[::1]:7851/"),
             ("ftp://x", "need http, https or host:port"),
             ("file:///etc/passwd", "need http, https or host:port"),
             ("t1/p2ps", "need http, https or host:port"),
@@ -428,7 +440,7 @@ mod tests {
         }
         assert_eq!(
             "t1".parse::<TrackerUrl>().unwrap().to_url(),
-            "http://t1:7851"
+            "http://t1:7851/"
         );
     }
 }

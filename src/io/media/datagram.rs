@@ -29,6 +29,8 @@ const PACKET_BYTES_DEFAULT: usize = 7 * PACKET_BYTES;
 const LEAD: Duration = Duration::from_millis(20);
 /// After this silence nothing more is waited for, neither to fill a datagram nor for a clock reference.
 const IDLE: Duration = Duration::from_millis(150);
+/// Nor after this time, silence or not: the standard asks for a clock reference every 100 ms.
+const HOLD_MAX: Duration = Duration::from_millis(400);
 /// Bytes that may wait for their time; beyond that the queue fills and drops groups.
 const PENDING_BYTES_MAX: usize = 4 << 20;
 /// Chunks taken at once.
@@ -103,6 +105,8 @@ pub(super) struct DatagramWriter {
     kind: DatagramKind,
     payload_max: usize,
     rate_max: Option<u64>,
+    /// Whether there were transport stream packets.
+    has_packets: bool,
     plan: Plan,
 }
 
@@ -117,6 +121,8 @@ struct Plan {
     pending_bytes: usize,
     last_at: Instant,
     last_due: Duration,
+    /// Since when something waits for more to come.
+    held_since: Option<Instant>,
 }
 
 impl DatagramWriter {
@@ -127,6 +133,7 @@ impl DatagramWriter {
             kind,
             payload_max,
             rate_max: options.rate_max,
+            has_packets: false,
             plan: Plan::new(
                 (payload_max / PACKET_BYTES).clamp(1, 7),
                 options.latency.unwrap_or(LEAD),
@@ -150,10 +157,13 @@ impl DatagramWriter {
                 }
                 continue;
             }
-            let waits = self.plan.holds_back();
+            let give_up = self
+                .plan
+                .held_since
+                .map(|since| idle_at.min(since + HOLD_MAX));
             let wake = next
                 .into_iter()
-                .chain(waits.then_some(idle_at))
+                .chain(give_up)
                 .min()
                 .map(|wake| StdInstant::now() + (wake - now));
             match queue.take(&mut batch, BATCH_CHUNKS, wake) {
@@ -161,17 +171,17 @@ impl DatagramWriter {
                     let now = clock.now();
                     idle_at = now + IDLE;
                     for chunk in batch.drain(..) {
-                        self.take(now, &chunk)?;
+                        self.take(now, &chunk, progress)?;
                     }
                 }
-                Taken::Timeout => {
-                    let now = clock.now();
-                    if waits && now >= idle_at {
-                        self.plan.flush(now, self.rate_max);
-                        idle_at = now + IDLE;
-                    }
-                }
+                Taken::Timeout => {}
                 Taken::End => break,
+            }
+            let now = clock.now();
+            let held_since = self.plan.held_since;
+            if held_since.is_some_and(|since| now >= idle_at.min(since + HOLD_MAX)) {
+                self.plan.flush(now, self.rate_max);
+                idle_at = now + IDLE;
             }
         }
         self.plan.finish(clock.now(), self.rate_max);
@@ -188,11 +198,17 @@ impl DatagramWriter {
         Ok(())
     }
 
-    fn take(&mut self, now: Instant, chunk: &MediaOut) -> io::Result<()> {
+    fn take(&mut self, now: Instant, chunk: &MediaOut, progress: &Progress) -> io::Result<()> {
         let bytes = &chunk.bytes;
         if bytes.len().is_multiple_of(PACKET_BYTES) && is_transport_stream(bytes) {
+            self.has_packets = true;
             self.plan.push_packets(now, bytes.clone(), self.rate_max);
         } else if matches!(self.kind, DatagramKind::Rtp(_)) {
+            if self.has_packets {
+                // A stretch of garbage in a transport stream: nothing that a payload type would stand for.
+                progress.add_send_error();
+                return Ok(());
+            }
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "rtp carries MPEG-TS, and this stream is none",
@@ -247,12 +263,8 @@ impl Plan {
             pending_bytes: 0,
             last_at: Instant::ZERO,
             last_due: Duration::ZERO,
+            held_since: None,
         }
-    }
-
-    /// Whether something waits for more to come.
-    fn holds_back(&self) -> bool {
-        self.timeline.is_waiting() || self.cutter.pending_bytes() > 0
     }
 
     fn push_packets(&mut self, now: Instant, packets: Bytes, rate_max: Option<u64>) {
@@ -298,9 +310,15 @@ impl Plan {
 
     fn place(&mut self, now: Instant, rate_max: Option<u64>) {
         while let Some(slot) = self.timeline.pop() {
+            self.held_since = None;
             let at = self.anchor.at(now, slot.due, slot.starts_stretch);
             self.last_due = slot.due;
             self.push_pending(at, slot.due, slot.item, rate_max);
+        }
+        if self.timeline.is_waiting() || self.cutter.pending_bytes() > 0 {
+            self.held_since.get_or_insert(now);
+        } else {
+            self.held_since = None;
         }
     }
 
@@ -355,9 +373,10 @@ mod tests {
                 .iter()
                 .all(|datagram| datagram.payload.len() == 1316)
         );
-        assert!(plan.holds_back());
+        assert_eq!(plan.held_since, Some(at(1000)));
         plan.flush(at(1100), None);
-        assert_eq!(sent_ms(&plan)[8..], [1099, 1109, 1119, 1129]);
+        assert_eq!(plan.held_since, None);
+        assert_eq!(sent_ms(&plan)[8..], [1100, 1110, 1120, 1130]);
     }
 
     #[test]

@@ -43,6 +43,9 @@ const RTP_HOLD: Duration = Duration::from_millis(50);
 /// Pause before an input that others put into non-blocking mode is asked again.
 const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(2);
 
+/// How often a FIFO whose writer left is asked for the next one.
+const FIFO_PAUSE: Duration = Duration::from_millis(20);
+
 /// How fast a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -179,7 +182,9 @@ impl Input {
     fn from_descriptor(descriptor: OwnedFd, options: InputOptions) -> Self {
         let file = File::from(descriptor);
         let is_regular = file.metadata().is_ok_and(|found| found.is_file());
-        Self::read_by_thread(options.pace, is_regular, move |feed| feed.read(&file))
+        Self::read_by_thread(options.pace, is_regular, move |feed| {
+            feed.read(&file).map(drop)
+        })
     }
 
     fn open_file(path: &Path, options: InputOptions) -> Result<Self, OpenError> {
@@ -192,21 +197,27 @@ impl Input {
         if kind.is_fifo() {
             let path = path.to_owned();
             return Ok(Self::read_by_thread(options.pace, false, move |feed| {
-                loop {
-                    let file = File::open(&path)?;
-                    feed.read(&file)?;
+                let file = File::open(&path)?;
+                while !feed.sender.is_closed() {
+                    let has_media = feed.read(&file)?;
                     if options.on_eof == OnEof::End {
-                        return Ok(());
+                        break;
                     }
-                    feed.send_break()?;
+                    if has_media {
+                        feed.send_break()?;
+                    }
+                    // Kept open, or a writer who comes and goes before it is opened again writes into the void;
+                    // and an open FIFO without writers offers nothing to wait for.
+                    thread::sleep(FIFO_PAUSE);
                 }
+                Ok(())
             }));
         }
         let file = File::open(path).map_err(cannot)?;
         Ok(Self::read_by_thread(
             options.pace,
             kind.is_file(),
-            move |feed| feed.read(&file),
+            move |feed| feed.read(&file).map(drop),
         ))
     }
 
@@ -317,17 +328,21 @@ impl Pacing {
 }
 
 impl Feed {
-    /// Reads to the end.
-    fn read(&mut self, mut file: &File) -> io::Result<()> {
+    /// Reads to the end; whether there was anything.
+    fn read(&mut self, mut file: &File) -> io::Result<bool> {
         let mut buffer = BytesMut::new();
+        let mut has_media = false;
         loop {
             // Zeroed once, then given out slice by slice: no copy from here to the swarm.
             if buffer.len() < BLOCK_BYTES / 4 {
                 buffer = BytesMut::zeroed(BLOCK_BYTES);
             }
             match file.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(bytes) => self.take(buffer.split_to(bytes).freeze())?,
+                Ok(0) => return Ok(has_media),
+                Ok(bytes) => {
+                    has_media = true;
+                    self.take(buffer.split_to(bytes).freeze())?;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // A descriptor shared with a program that wants it so.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -529,13 +544,10 @@ async fn read_accepted(
 ) {
     const ERROR_PAUSE: Duration = Duration::from_millis(100);
     loop {
-        let mut stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let Ok((mut stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: others will be closed.
-            Err(_) => {
-                tokio::time::sleep(ERROR_PAUSE).await;
-                continue;
-            }
+            tokio::time::sleep(ERROR_PAUSE).await;
+            continue;
         };
         let result = copy_stream(&mut stream, &sender).await;
         if !go_on(result, on_eof, &sender).await {

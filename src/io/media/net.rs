@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::endpoint::{DatagramOptions, Datagrams, Host};
 use super::error::OpenError;
@@ -44,7 +44,7 @@ pub(super) fn receiver(
 ) -> Result<UdpSocket, OpenError> {
     let options = &datagrams.options;
     let bind = SocketAddr::new(
-        address.unwrap_or(Ipv6Addr::UNSPECIFIED.into()),
+        address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         datagrams.port,
     );
     let socket =
@@ -78,8 +78,19 @@ fn bound(datagrams: &Datagrams, address: Option<IpAddr>, bind: SocketAddr) -> io
     socket.set_recv_buffer_size(options.receive_buffer.unwrap_or(BUFFER_BYTES))?;
     socket.set_nonblocking(true)?;
     // Bound to the group itself, the socket hears nothing else that arrives on the port.
-    socket.bind(&bind.into())?;
+    socket.bind(&scoped(bind, options)?.into())?;
     Ok(socket)
+}
+
+/// The address with the number of its interface, without which IPv6 takes no link-local one (RFC 4007 §6).
+fn scoped(address: SocketAddr, options: &DatagramOptions) -> io::Result<SocketAddr> {
+    let SocketAddr::V6(mut address) = address else {
+        return Ok(address);
+    };
+    if let Some(interface) = interface(options)? {
+        address.set_scope_id(interface.index()?);
+    }
+    Ok(address.into())
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -136,41 +147,42 @@ pub(super) fn sender(datagrams: &Datagrams, address: IpAddr) -> Result<UdpSocket
 fn connected(options: &DatagramOptions, to: SocketAddr) -> io::Result<UdpSocket> {
     let socket = new_socket(to)?;
     let interface = interface(options)?;
-    if to.ip().is_multicast() {
-        let loops = options.multicast_loop.unwrap_or(true);
-        match to.ip() {
-            IpAddr::V4(group) => {
-                socket.set_multicast_loop_v4(loops)?;
-                if let Some(ttl) = options.ttl {
-                    socket.set_multicast_ttl_v4(ttl.into())?;
-                }
-                if let Some(interface) = interface {
-                    socket.set_multicast_if_v4(&interface.v4_address(group)?)?;
-                }
+    // An address names the sender as well as the interface.
+    if let Some(Interface::Address(address)) = &interface {
+        if address.is_ipv4() != to.is_ipv4() {
+            return Err(other_family());
+        }
+        socket.bind(&SocketAddr::new(*address, 0).into())?;
+    }
+    match to.ip() {
+        IpAddr::V4(group) if group.is_multicast() => {
+            socket.set_multicast_loop_v4(options.multicast_loop.unwrap_or(true))?;
+            if let Some(ttl) = options.ttl {
+                socket.set_multicast_ttl_v4(ttl.into())?;
             }
-            IpAddr::V6(_) => {
-                socket.set_multicast_loop_v6(loops)?;
-                if let Some(ttl) = options.ttl {
-                    socket.set_multicast_hops_v6(ttl.into())?;
-                }
-                if let Some(interface) = interface {
-                    socket.set_multicast_if_v6(interface.index()?)?;
-                }
+            if let Some(interface) = interface {
+                socket.set_multicast_if_v4(&interface.v4_address(group)?)?;
             }
         }
-    } else {
-        if let Some(ttl) = options.ttl {
-            match to {
-                SocketAddr::V4(_) => socket.set_ttl_v4(ttl.into())?,
-                SocketAddr::V6(_) => socket.set_unicast_hops_v6(ttl.into())?,
+        IpAddr::V6(group) if group.is_multicast() => {
+            socket.set_multicast_loop_v6(options.multicast_loop.unwrap_or(true))?;
+            if let Some(ttl) = options.ttl {
+                socket.set_multicast_hops_v6(ttl.into())?;
+            }
+            if let Some(interface) = interface {
+                socket.set_multicast_if_v6(interface.index()?)?;
             }
         }
-        match interface {
-            Some(Interface::Address(address)) => {
-                socket.bind(&SocketAddr::new(address, 0).into())?;
+        address => {
+            if let Some(ttl) = options.ttl {
+                match address {
+                    IpAddr::V4(_) => socket.set_ttl_v4(ttl.into())?,
+                    IpAddr::V6(_) => socket.set_unicast_hops_v6(ttl.into())?,
+                }
             }
-            Some(Interface::Named { name, .. }) => socket.bind_device(Some(name.as_bytes()))?,
-            None => {}
+            if let Some(Interface::Named { name, .. }) = interface {
+                socket.bind_device(Some(name.as_bytes()))?;
+            }
         }
     }
     if let Some(tos) = options.tos {
@@ -180,8 +192,33 @@ fn connected(options: &DatagramOptions, to: SocketAddr) -> io::Result<UdpSocket>
         }
     }
     socket.set_send_buffer_size(options.send_buffer.unwrap_or(BUFFER_BYTES))?;
-    socket.connect(&SockAddr::from(to))?;
+    socket.connect(&scoped(to, options)?.into())?;
     Ok(socket.into())
+}
+
+/// A listening socket for players, on `address` or on all addresses of both families.
+pub(super) fn listener(address: Option<IpAddr>, port: u16) -> io::Result<TcpListener> {
+    const BACKLOG: i32 = 128;
+    let open = |address: IpAddr| {
+        let bind = SocketAddr::new(address, port);
+        let socket = Socket::new(Domain::for_address(bind), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if bind.is_ipv6() {
+            socket.set_only_v6(!address.is_unspecified())?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&bind.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    match address {
+        Some(address) => open(address),
+        None => open(Ipv6Addr::UNSPECIFIED.into()).or_else(|error: io::Error| match error.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+            // A machine without IPv6.
+            _ => open(Ipv4Addr::UNSPECIFIED.into()),
+        }),
+    }
 }
 
 /// An interface as it was named.
@@ -198,10 +235,10 @@ fn interface(options: &DatagramOptions) -> io::Result<Option<Interface>> {
     if let Ok(address) = text.parse() {
         return Ok(Some(Interface::Address(address)));
     }
-    let index = fs::read_to_string(format!("/sys/class/net/{text}/ifindex"))
-        .ok()
-        .and_then(|number| number.trim().parse().ok())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no interface {text}")))?;
+    // Asked of a socket and not of /sys, which may show the interfaces of another network namespace.
+    let probe = new_socket(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))?;
+    let index = rustix::net::netdevice::name_to_index(&probe, text)
+        .map_err(|_| io::Error::new(io::ErrorKind::NotFound, format!("no interface {text}")))?;
     Ok(Some(Interface::Named {
         name: text.clone(),
         index,
@@ -213,7 +250,13 @@ impl Interface {
     fn v4_address(&self, group: Ipv4Addr) -> io::Result<Ipv4Addr> {
         match self {
             Self::Address(address) => only_v4(*address),
-            Self::Named { name, .. } => {
+            Self::Named { name, index } => {
+                /// The loopback is the first interface of every network namespace.
+                const LOOPBACK_INDEX: u32 = 1;
+                // The loopback's own address never leaves the host, so the kernel would not pick it for a group.
+                if *index == LOOPBACK_INDEX {
+                    return Ok(Ipv4Addr::LOCALHOST);
+                }
                 // The kernel picks the address when a socket tied to the interface is pointed at the group.
                 let probe = new_socket(SocketAddr::new(group.into(), 9))?;
                 probe.bind_device(Some(name.as_bytes()))?;
@@ -237,10 +280,7 @@ impl Interface {
                     (Ipv6Addr::from(found) == *address).then_some(index)
                 })
                 .ok_or_else(no_address),
-            Self::Address(IpAddr::V4(_)) => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "an IPv6 group needs the interface by name or IPv6 address",
-            )),
+            Self::Address(IpAddr::V4(_)) => Err(other_family()),
         }
     }
 }
@@ -248,11 +288,15 @@ impl Interface {
 fn only_v4(address: IpAddr) -> io::Result<Ipv4Addr> {
     match address {
         IpAddr::V4(address) => Ok(address),
-        IpAddr::V6(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "an IPv4 group needs the interface by name or IPv4 address",
-        )),
+        IpAddr::V6(_) => Err(other_family()),
     }
+}
+
+fn other_family() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the address of the interface is of the other family",
+    )
 }
 
 fn no_address() -> io::Error {

@@ -6,22 +6,28 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::datagram::{DatagramKind, DatagramWriter};
 use super::descriptor::{Access, take_descriptor};
-use super::endpoint::{Datagrams, Endpoint};
+use super::endpoint::{Datagrams, Endpoint, HttpAddress};
 use super::error::OpenError;
+use super::hub::Hub;
 use super::net;
 use super::queue::{MediaOut, Offered, Queue};
+use super::serve;
 use super::tally::Tally;
+use super::unix_socket::SocketFile;
 use super::value::quoted;
 use super::writer::{self, Rotate, Rotation};
 
@@ -151,6 +157,8 @@ pub struct Output {
     way: Way,
     progress: Arc<Progress>,
     address: Option<SocketAddr>,
+    /// The socket file this process made, removed when the output is dropped.
+    _socket_file: Option<SocketFile>,
 }
 
 /// Who takes what is offered.
@@ -158,12 +166,15 @@ pub struct Output {
 enum Way {
     /// A thread.
     Thread(Arc<Queue>),
+    /// A server and its task.
+    Server(Arc<Hub>, AbortHandle),
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
         match &self.way {
             Way::Thread(queue) => queue.stop(),
+            Way::Server(_, task) => task.abort(),
         }
     }
 }
@@ -212,7 +223,8 @@ impl Output {
                 let kind = DatagramKind::rtp(options.seed);
                 Self::open_datagrams(datagrams, kind, options).await
             }
-            Endpoint::Unix(_) | Endpoint::Http(_) => unfit("not yet"),
+            Endpoint::Unix(path) => Self::open_unix(path, options).await,
+            Endpoint::Http(address) => Self::open_http(address, options).await,
         }
     }
 
@@ -220,6 +232,14 @@ impl Output {
     pub fn offer(&self, chunk: MediaOut) -> Offered {
         match &self.way {
             Way::Thread(queue) => queue.offer(chunk),
+            Way::Server(hub, ..) => {
+                let bytes = chunk.bytes.clone();
+                let offered = hub.offer(chunk);
+                if offered == Offered::Queued {
+                    self.progress.add(&bytes);
+                }
+                offered
+            }
         }
     }
 
@@ -227,6 +247,7 @@ impl Output {
     pub fn is_full(&self) -> bool {
         match &self.way {
             Way::Thread(queue) => queue.is_full(),
+            Way::Server(hub, ..) => hub.is_full(),
         }
     }
 
@@ -234,6 +255,7 @@ impl Output {
     pub async fn ready(&self) {
         match &self.way {
             Way::Thread(queue) => queue.ready().await,
+            Way::Server(hub, ..) => hub.ready().await,
         }
     }
 
@@ -246,6 +268,7 @@ impl Output {
     pub fn totals(&self) -> OutputTotals {
         let (dropped_chunks, queued_bytes, readers) = match &self.way {
             Way::Thread(queue) => (queue.dropped_chunks(), queue.queued_bytes(), 1),
+            Way::Server(hub, ..) => (hub.dropped_chunks(), hub.queued_bytes(), hub.readers()),
         };
         let tally = lock(&self.progress.tally).clone();
         OutputTotals {
@@ -276,19 +299,25 @@ impl Output {
     /// Writes what is queued, for at most `limit`, and ends the output.
     pub async fn finish(&self, limit: Duration) -> Outcome {
         match &self.way {
-            Way::Thread(queue) => {
-                queue.close();
-                match tokio::time::timeout(limit, self.ended()).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        let bytes = queue.queued_bytes();
-                        self.progress.end(Outcome::Abandoned { bytes });
-                        queue.stop();
-                        self.outcome().unwrap_or(Outcome::Abandoned { bytes })
-                    }
-                }
-            }
+            Way::Thread(queue) => queue.close(),
+            Way::Server(hub, ..) => hub.close(),
         }
+        if let Ok(outcome) = tokio::time::timeout(limit, self.ended()).await {
+            return outcome;
+        }
+        let bytes = match &self.way {
+            Way::Thread(queue) => {
+                let bytes = queue.queued_bytes();
+                queue.stop();
+                bytes
+            }
+            Way::Server(hub, task) => {
+                task.abort();
+                hub.queued_bytes()
+            }
+        };
+        self.progress.end(Outcome::Abandoned { bytes });
+        self.ended().await
     }
 
     fn open_file(path: &Path, options: &OutputOptions) -> Result<Self, OpenError> {
@@ -345,6 +374,60 @@ impl Output {
         Self::spawn(options, move |queue, progress| writer.run(queue, progress))
     }
 
+    async fn open_unix(path: &Path, options: &OutputOptions) -> Result<Self, OpenError> {
+        match UnixStream::connect(path) {
+            Ok(stream) => {
+                Self::write_stream(options, move || Ok(File::from(OwnedFd::from(stream))))
+            }
+            Err(error) => {
+                let (listener, socket_file) = SocketFile::listen(path, error)?;
+                Ok(Self::serve(options, Some(socket_file), |hub| {
+                    serve::unix(listener, hub)
+                }))
+            }
+        }
+    }
+
+    async fn open_http(address: &HttpAddress, options: &OutputOptions) -> Result<Self, OpenError> {
+        let ip = net::resolve(&address.host).await?;
+        let bind = |port| net::listener(ip, port).and_then(TcpListener::from_std);
+        let port = address.port.unwrap_or(HttpAddress::PORT_DEFAULT);
+        let listener = match bind(port) {
+            // Not asked for by name: several players share a host.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port.is_none() => {
+                bind(0)
+            }
+            other => other,
+        };
+        let shown = format!("{}:{port}", address.host);
+        let listener = listener.map_err(OpenError::io("bind", shown))?;
+        let local = listener.local_addr().ok();
+        let mut output = Self::serve(options, None, |hub| serve::http(listener, hub));
+        output.address = local;
+        Ok(output)
+    }
+
+    fn serve<S: Future<Output = ()> + Send + 'static>(
+        options: &OutputOptions,
+        socket_file: Option<SocketFile>,
+        serve: impl FnOnce(Arc<Hub>) -> S,
+    ) -> Self {
+        let hub = Arc::new(Hub::new(options.queue_bytes, options.blocking));
+        let progress = Arc::new(Progress::new());
+        let server = serve(hub.clone());
+        let ended = progress.clone();
+        let task = tokio::spawn(async move {
+            server.await;
+            ended.end(Outcome::Finished);
+        });
+        Self {
+            way: Way::Server(hub, task.abort_handle()),
+            progress,
+            address: None,
+            _socket_file: socket_file,
+        }
+    }
+
     fn write_stream(
         options: &OutputOptions,
         open: impl FnOnce() -> io::Result<File> + Send + 'static,
@@ -364,13 +447,15 @@ impl Output {
             way: Way::Thread(queue.clone()),
             progress: progress.clone(),
             address: None,
+            _socket_file: None,
         };
         thread::Builder::new()
             .name("media-output".to_owned())
             .spawn(move || {
                 let result = write(&queue, &progress);
-                progress.end_with(result);
+                // In this order: who hears of the end finds nothing taken any more.
                 queue.stop();
+                progress.end_with(result);
             })
             .map_err(OpenError::io("start", "a writer thread".to_owned()))?;
         Ok(output)

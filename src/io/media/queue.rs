@@ -68,6 +68,8 @@ struct State {
     is_closed: bool,
     /// Nothing more will be taken.
     is_stopped: bool,
+    /// Still waits for the entry point to begin with; what passes meanwhile is not lost to anybody.
+    is_joining: bool,
     dropped_chunks: u64,
     reader: Option<Waker>,
 }
@@ -83,11 +85,22 @@ impl Queue {
         }
     }
 
+    /// A queue for a reader that must wait for the next entry point.
+    pub(super) fn new_joining(limit_bytes: usize, is_blocking: bool) -> Self {
+        let queue = Self::new(limit_bytes, is_blocking);
+        queue.lock().is_joining = true;
+        queue
+    }
+
     pub(super) fn offer(&self, chunk: MediaOut) -> Offered {
         let mut state = self.lock();
         if state.is_closed || state.is_stopped {
             return Offered::Ended;
         }
+        if state.is_joining && !chunk.entry {
+            return Offered::Dropped;
+        }
+        state.is_joining = false;
         state.has_entries |= chunk.entry;
         let bytes = state.bytes + chunk.bytes.len();
         let fits = if self.is_blocking {
@@ -307,6 +320,16 @@ mod tests {
         }
         assert_eq!(taken(&queue, 64), [0, 1, 2]);
         assert_eq!(queue.offer(chunk(4, false)), Offered::Queued);
+    }
+
+    #[test]
+    fn a_reader_that_joins_begins_at_an_entry() {
+        let queue = Queue::new_joining(100, false);
+        for number in 0..4 {
+            queue.offer(chunk(number, number == 2));
+        }
+        assert_eq!(taken(&queue, 64), [2, 3]);
+        assert_eq!(queue.dropped_chunks(), 0);
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! The tracker as a running program: its registry behind HTTP, records, metrics.
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use super::exit::{CliError, Exit, reason};
+use super::layer::Understood;
+use super::progress::Progress;
+use super::stream;
+use super::tracker::Settings;
+use crate::io::clock::Clock;
+use crate::io::engine::Reporter;
+use crate::io::http::server::Server;
+use crate::io::lifecycle::Lifecycle;
+use crate::io::signal::{Signal, Signals};
+use crate::rng::Rng;
+use crate::stats::{Counters, Start, Tool};
+use crate::tracker::message::RejectCode;
+use crate::tracker::registry::{self, Registry};
+
+/// Name under which a tracker writes about all channels.
+const ALL_CHANNELS: &str = "*";
+
+/// Serves until a signal ends it.
+pub(super) async fn serve(
+    clock: Clock,
+    listener: TcpListener,
+    settings: &Settings,
+    progress: &Progress,
+    lifecycle: &mut Lifecycle,
+    understood: &Understood,
+) -> Result<Exit, CliError> {
+    let failed = |error: std::io::Error| CliError::new(Exit::Failed, "cannot serve", reason(&error));
+    listener.set_nonblocking(true).map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    let seed = stream::seed(&settings.process)?;
+    let mut rng = Rng::new(seed);
+    let node = format!("{:016x}", rng.next_u64());
+    let config = registry::Config { description_check: Some(is_genuine), ..registry::Config::default() };
+    let registry = Arc::new(Mutex::new(Registry::new(config, seed)));
+    let server = Server::new(registry, move || clock.now());
+    let channels = [ALL_CHANNELS.to_owned()];
+    let mut reporter =
+        stream::reporter(clock, progress, Tool::Tracker, &node, &channels, &settings.stats, true).await?;
+    let mut start = Start::new(settings.stats.interval);
+    start.listen = vec![local.to_string()];
+    stream::fill_start(&mut start, understood);
+    reporter.start(clock.now(), &start);
+    tracing::info!("tracker at http://{local}");
+    let mut signals = Signals::new().map_err(failed)?;
+    lifecycle.ready(stream::facts(local, &channels));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.clone().serve(listener, async {
+        let _ = stopped.await;
+    }));
+    loop {
+        let due = clock.to_system(reporter.due());
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop | Signal::Drain => break,
+                Signal::Reload => reporter.reopen(),
+                Signal::Report => reporter.interval(clock.now(), &counters(&server)),
+            },
+            () = tokio::time::sleep_until(due) => report(&clock, &mut reporter, &server),
+        }
+    }
+    lifecycle.stopping();
+    let _ = stop.send(());
+    let _ = serving.await;
+    reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
+    Ok(Exit::Done)
+}
+
+fn report(clock: &Clock, reporter: &mut Reporter, server: &Server) {
+    let stats = server.stats();
+    reporter.interval(clock.now(), &counters(server));
+    reporter.line(&format!(
+        "{} channels, {} peers, {} joins, {} requests",
+        stats.channels, stats.peers, stats.joins_total, stats.requests_total
+    ));
+}
+
+/// The tracker's part of the counters.
+fn counters(server: &Server) -> Counters {
+    let stats = server.stats();
+    let http = server.http_stats();
+    let rejects: Vec<(RejectCode, u64)> = stats.rejects().collect();
+    let count = |wanted: RejectCode| {
+        rejects.iter().filter(|(code, _)| *code == wanted).map(|(_, count)| count).sum::<u64>()
+    };
+    Counters {
+        joins: stats.joins_total,
+        rejects: rejects.iter().map(|(_, count)| count).sum(),
+        rejects_capacity: count(RejectCode::Full),
+        rejects_channel: count(RejectCode::NoSuchChannel),
+        requests: stats.requests_total,
+        bad_requests: count(RejectCode::BadRequest) + http.oversized_total,
+        leaves: stats.leaves_total,
+        expired_peers: stats.expired_total,
+        peers: Some(stats.peers as u64),
+        channels: Some(stats.channels as u64),
+        ..Counters::default()
+    }
+}
+
+/// Whether a description names this channel and swarm and its key signed it.
+fn is_genuine(name: &str, swarm_id: &str, description: &[u8]) -> bool {
+    stream::check_description(description)
+        .is_some_and(|description| description.name == name && description.swarm_id.to_string() == swarm_id)
+}

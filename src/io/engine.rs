@@ -1,0 +1,569 @@
+//! The loop that drives one [`Node`]: sockets, timers, media in and out, trackers, signals, records.
+//!
+//! One thread does all of it; only outputs and stats sinks write from threads of their own, so that a stuck reader
+//! never stalls the swarm.
+
+mod report;
+mod source;
+mod trackers;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+pub use report::{Reporter, Show};
+pub use source::Counter;
+pub use trackers::{Found, NotFound, Rendezvous, find_channel};
+
+use super::clock::Clock;
+use super::lifecycle::Lifecycle;
+use super::media::{Input, MediaOut, Outcome, Output, Tally};
+use super::signal::{Signal, Signals};
+use super::udp::Udp;
+use crate::ids::PeerId;
+use crate::node::{Event, Loss, Node, Port};
+use crate::stats::{State, StateChange};
+use crate::store::playout::Release;
+use crate::time::Instant;
+use crate::wire::SubscribeReply;
+
+/// While media flows, what children send is read with it, and at the latest after this.
+const LISTEN_PAUSE: Duration = Duration::from_millis(15);
+/// The same while children ask for repairs.
+const LISTEN_PAUSE_URGENT: Duration = Duration::from_millis(1);
+/// Children count as asking for repairs this long after they did.
+const URGENT_SPAN: Duration = Duration::from_secs(2);
+/// Media blocks read from the input in one go.
+const INPUT_BLOCKS_MAX: usize = 64;
+/// How long children get to fetch the rest of a stream that ended.
+const DRAIN_SPAN: Duration = Duration::from_secs(5);
+/// How long outputs get to write what is queued.
+const OUTPUT_SPAN: Duration = Duration::from_secs(2);
+/// How long the goodbye to trackers may take.
+const LEAVE_SPAN: Duration = Duration::from_millis(300);
+
+/// What happens when the source closes the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnEnd {
+    /// Everything is played, then the tool ends.
+    Exit,
+    /// The tool stays for the next broadcast.
+    Wait,
+}
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub enum End {
+    /// A signal asked for it.
+    Stopped,
+    /// The input ended and everybody has it.
+    InputEnded,
+    /// The input ended or failed before any media.
+    NoMedia(Option<std::io::Error>),
+    /// The source closed the channel.
+    ChannelEnded,
+    /// The reader of an output has enough.
+    ReaderClosed,
+    /// An output could not be written.
+    OutputFailed(std::sync::Arc<std::io::Error>),
+    /// Nobody could be reached in time.
+    TimedOut,
+    /// Asked to leave when empty, and empty.
+    Drained,
+}
+
+/// One channel as the shell sees it.
+#[derive(Debug)]
+pub struct Stream {
+    /// What it is called in records and messages.
+    pub name: String,
+    /// How trackers are kept informed, where there are any.
+    pub rendezvous: Option<Rendezvous>,
+}
+
+/// Everything the loop needs.
+#[derive(Debug)]
+pub struct Engine {
+    /// The clock that the node was started by.
+    pub clock: Clock,
+    /// The node.
+    pub node: Node,
+    /// Where remotes come in.
+    pub listen: Udp,
+    /// Where remotes are called from.
+    pub dial: Udp,
+    /// The channels, in the order of the node's configuration.
+    pub streams: Vec<Stream>,
+    /// The media of a source.
+    pub input: Option<Input>,
+    /// Where else the media of a source goes.
+    pub tee: Option<Output>,
+    /// Where the media of a player goes.
+    pub outputs: Vec<Output>,
+    /// Whether a full output holds the player up.
+    pub blocking: bool,
+    /// What to do when the source closes the channel.
+    pub on_end: OnEnd,
+    /// When to give up if nothing was played by then.
+    pub timeout: Option<Duration>,
+    /// Where the source's chunk numbers are kept.
+    pub counter: Option<Counter>,
+    /// Records, metrics and lines for people.
+    pub reporter: Reporter,
+    /// When no child is left after a request to drain, the tool ends.
+    pub drain_timeout: Option<Duration>,
+}
+
+/// What changes while the loop runs.
+#[derive(Debug)]
+struct Run {
+    answers: mpsc::UnboundedReceiver<trackers::Answer>,
+    /// The listening socket is not watched before this.
+    listen_at: Option<Instant>,
+    urgent_at: Option<Instant>,
+    input_tally: Tally,
+    input_done: Option<Instant>,
+    saw_media: bool,
+    warned_raw: bool,
+    held: Option<MediaOut>,
+    channels_ended: usize,
+    draining_since: Option<Instant>,
+    end: Option<End>,
+}
+
+impl Engine {
+    /// Runs until something ends it.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime cannot watch sockets or signals.
+    pub async fn run(mut self, lifecycle: &mut Lifecycle) -> std::io::Result<End> {
+        let mut signals = Signals::new()?;
+        let (answer_to, answers) = mpsc::unbounded_channel();
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            if let Some(rendezvous) = &mut stream.rendezvous {
+                rendezvous.attach(index, answer_to.clone());
+            }
+        }
+        self.dial.arm()?;
+        self.listen.arm()?;
+        let mut run = Run {
+            answers,
+            listen_at: None,
+            urgent_at: None,
+            input_tally: Tally::new(),
+            input_done: None,
+            saw_media: false,
+            warned_raw: false,
+            held: None,
+            channels_ended: 0,
+            draining_since: None,
+            end: None,
+        };
+        let now = self.clock.now();
+        self.node.handle_timeout(now);
+        while run.end.is_none() {
+            self.step(&mut run);
+            if run.end.is_some() {
+                break;
+            }
+            self.wait(&mut run, &mut signals, lifecycle).await?;
+        }
+        let end = run.end.take().unwrap_or(End::Stopped);
+        lifecycle.stopping();
+        self.finish(&run, &end).await;
+        Ok(end)
+    }
+
+    /// Moves everything that can move without waiting.
+    fn step(&mut self, run: &mut Run) {
+        let now = self.clock.now();
+        self.transmit(now);
+        self.take_events(run, now);
+        for stream in &mut self.streams {
+            if let Some(rendezvous) = &mut stream.rendezvous {
+                rendezvous.poll(now);
+            }
+        }
+        self.take_tracker_news(now);
+        if self.reporter.is_due(now) {
+            self.report(run, now);
+        }
+        if let Some(counter) = &mut self.counter
+            && let Some(next) = self.node.source_next_chunk()
+        {
+            counter.keep_ahead(next);
+        }
+        self.check_end(run, now);
+        self.transmit(now);
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(transmit) = self.node.poll_transmit() {
+            match transmit.port {
+                Port::Listen => self.listen.send(now, &transmit),
+                Port::Dial => self.dial.send(now, &transmit),
+            }
+        }
+    }
+
+    /// When the next thing is due.
+    fn deadline(&self, run: &Run, now: Instant) -> Instant {
+        let mut at = self.reporter.due();
+        at = at.min(self.node.poll_timeout(now).unwrap_or(at));
+        for stream in &self.streams {
+            if let Some(due) = stream.rendezvous.as_ref().and_then(Rendezvous::poll_timeout) {
+                at = at.min(due);
+            }
+        }
+        if let Some(timeout) = self.timeout.filter(|_| !run.saw_media) {
+            at = at.min(Instant::ZERO + timeout);
+        }
+        [run.listen_at, run.input_done.map(|since| since + DRAIN_SPAN)].into_iter().flatten().fold(at, Instant::min)
+    }
+
+    async fn wait(
+        &mut self,
+        run: &mut Run,
+        signals: &mut Signals,
+        lifecycle: &mut Lifecycle,
+    ) -> std::io::Result<()> {
+        let now = self.clock.now();
+        let deadline = self.deadline(run, now);
+        let timer = tokio::time::sleep_until(self.clock.to_system(deadline));
+        let full = self.blocking && run.held.is_some();
+        let Self { dial, listen, input, outputs, tee, .. } = self;
+        tokio::select! {
+            biased;
+            signal = signals.next() => self.on_signal(run, signal, lifecycle),
+            () = dial.ready() => self.receive(run),
+            () = listen.ready() => self.receive(run),
+            media = next_media(input), if input.is_some() => self.on_media(run, media),
+            Some(answer) = run.answers.recv() => {
+                let now = self.clock.now();
+                if let Some(rendezvous) =
+                    self.streams.get_mut(answer.stream).and_then(|stream| stream.rendezvous.as_mut())
+                {
+                    rendezvous.handle(now, answer);
+                }
+            }
+            outcome = first_ended(outputs), if !outputs.is_empty() => self.on_output_end(run, outcome),
+            outcome = tee_ended(tee), if tee.is_some() => {
+                // The stream matters more than its copy: the tee is let go, unless it is why the tool runs.
+                if let Outcome::Failed(error) = &outcome {
+                    tracing::warn!("cannot write --tee output: {error}");
+                }
+                self.tee = None;
+            }
+            () = first_ready(outputs), if full => {}
+            () = timer => {
+                let now = self.clock.now();
+                if run.listen_at.is_some_and(|at| now >= at) {
+                    self.receive(run);
+                }
+            }
+        }
+        let now = self.clock.now();
+        if self.node.poll_timeout(now).is_some_and(|at| now >= at) {
+            self.node.handle_timeout(now);
+        }
+        Ok(())
+    }
+
+    /// Reads both sockets dry.
+    fn receive(&mut self, run: &mut Run) {
+        let Self { node, dial, listen, clock, .. } = self;
+        let clock = *clock;
+        let now = clock.now();
+        dial.flush(now);
+        listen.flush(now);
+        let take = |node: &mut Node, port: Port, received: super::udp::Received| {
+            node.handle_datagrams(clock.now(), received.arrived, port, received.from, received.train, received.stride);
+        };
+        dial.receive(&clock, |received| take(node, Port::Dial, received));
+        let drained = listen.receive(&clock, |received| take(node, Port::Listen, received));
+        self.pace_listening(run, drained);
+    }
+
+    /// Decides whether to watch the listening socket, or to read it along with the next media.
+    fn pace_listening(&mut self, run: &mut Run, drained: bool) {
+        let now = self.clock.now();
+        if self.node.take_listen_urgency() {
+            run.urgent_at = Some(now);
+        }
+        if self.node.child_count() == 0 || !drained {
+            run.listen_at = None;
+            let _ = self.listen.arm();
+            return;
+        }
+        let hurried = run.urgent_at.is_some_and(|at| now - at < URGENT_SPAN);
+        run.listen_at = Some(now + if hurried { LISTEN_PAUSE_URGENT } else { LISTEN_PAUSE });
+        self.listen.disarm();
+    }
+
+    fn on_signal(&mut self, run: &mut Run, signal: Signal, lifecycle: &Lifecycle) {
+        match signal {
+            Signal::Stop => run.end = Some(End::Stopped),
+            Signal::Reload => {
+                self.reporter.reopen();
+                tracing::info!("reopened stats files; other settings need a restart");
+            }
+            Signal::Report => self.report(run, self.clock.now()),
+            Signal::Drain => {
+                lifecycle.status("draining");
+                self.node.drain();
+                run.draining_since.get_or_insert(self.clock.now());
+                self.reporter.state(self.clock.now(), 0, StateChange::to(State::Draining));
+                tracing::info!("draining: no new children, leaving when none are left");
+            }
+        }
+    }
+
+    /// Hands on what happened in the node.
+    fn take_events(&mut self, run: &mut Run, now: Instant) {
+        self.offer_held(run);
+        while run.held.is_none() || !self.blocking {
+            let Some(event) = self.node.poll_event() else { break };
+            match event {
+                Event::Playout { swarm, release } => self.on_release(run, now, swarm, release),
+                event => self.on_event(now, event),
+            }
+        }
+    }
+
+    fn on_release(&mut self, run: &mut Run, now: Instant, swarm: usize, release: Release) {
+        match release {
+            Release::Media { chunk, payload, entry } => {
+                if !run.saw_media {
+                    run.saw_media = true;
+                    self.reporter.first_media(now, swarm, chunk.get());
+                }
+                let media = MediaOut { bytes: payload, entry, chunk: chunk.get() };
+                if self.blocking && self.outputs.iter().any(Output::is_full) {
+                    run.held = Some(media);
+                    self.node.pause_playout(swarm, true);
+                    return;
+                }
+                for output in &self.outputs {
+                    output.offer(media.clone());
+                }
+            }
+            Release::Lost { range, chunk_count } => {
+                self.reporter.skipped(now, swarm, range.first().get(), chunk_count);
+            }
+            Release::Jump(range) => tracing::debug!("the source skipped chunks {range}"),
+            Release::Stalled => self.reporter.stalled(now, swarm),
+            Release::Resumed(span) => self.reporter.resumed(now, swarm, span),
+            Release::Ended => {
+                self.reporter.state(now, swarm, StateChange::to(State::Ended));
+                match self.on_end {
+                    OnEnd::Wait => self.node.go_on(swarm),
+                    OnEnd::Exit => run.channels_ended += 1,
+                }
+            }
+        }
+    }
+
+    /// With back-pressure: what could not be written goes first.
+    fn offer_held(&mut self, run: &mut Run) {
+        if run.held.is_some()
+            && !self.outputs.iter().any(Output::is_full)
+            && let Some(media) = run.held.take()
+        {
+            for output in &self.outputs {
+                output.offer(media.clone());
+            }
+            self.node.pause_playout(0, false);
+        }
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::ParentChanged { swarm, addr, peer, first } => {
+                self.want_parents(now, swarm, false);
+                self.reporter.parent(now, swarm, addr, peer, first);
+            }
+            Event::ParentLost { swarm, addr, reason } => {
+                self.want_parents(now, swarm, true);
+                self.reporter.parent_lost(now, swarm, addr, loss_text(reason));
+            }
+            Event::ParentRefused { swarm, addr, reason } => {
+                self.want_parents(now, swarm, true);
+                self.reporter.warn(now, swarm, "refused", &format!("{addr} does not take us: {}", refusal_text(reason)));
+            }
+            Event::NeedParents { swarm } => self.want_parents(now, swarm, true),
+            Event::ChildJoined { addr, .. } => tracing::debug!("{addr} joined"),
+            Event::ChildLeft { addr, .. } => tracing::debug!("{addr} left"),
+            Event::Described { swarm, description } => self.reporter.described(swarm, description),
+            Event::Violated { addr, violation, banned } => {
+                let end = if banned { ": channel closed" } else { "" };
+                self.reporter.warn(now, 0, "violation", &format!("{violation} from {addr}{end}"));
+            }
+            Event::Equivocation { swarm, chunk } => {
+                let text = format!("the source signed chunk {chunk} twice with different contents: is its key stolen?");
+                self.reporter.warn(now, swarm, "equivocation", &text);
+            }
+            Event::PathTooNarrow { addr } => {
+                let text = format!("full-size datagrams do not reach {addr}: try --chunk-packets 6 or less at the source");
+                self.reporter.warn(now, 0, "mtu", &text);
+            }
+            Event::Playout { .. } => {}
+        }
+    }
+
+    fn want_parents(&mut self, now: Instant, swarm: usize, wanting: bool) {
+        if let Some(rendezvous) = self.streams.get_mut(swarm).and_then(|stream| stream.rendezvous.as_mut()) {
+            rendezvous.want_parents(now, wanting);
+        }
+    }
+
+    fn take_tracker_news(&mut self, now: Instant) {
+        for index in 0..self.streams.len() {
+            let Some(rendezvous) = self.streams.get_mut(index).and_then(|stream| stream.rendezvous.as_mut()) else {
+                continue;
+            };
+            while let Some(news) = rendezvous.poll_news() {
+                match news {
+                    trackers::News::Parents(addrs) => self.node.set_candidates(now, index, &addrs),
+                    trackers::News::Trouble(text) => self.reporter.warn(now, index, "tracker", &text),
+                    trackers::News::Fine(text) => tracing::info!("{text}"),
+                }
+            }
+        }
+    }
+
+    fn on_output_end(&mut self, run: &mut Run, (index, outcome): (usize, Outcome)) {
+        match outcome {
+            Outcome::Failed(error) => run.end = Some(End::OutputFailed(error)),
+            Outcome::Closed if self.outputs.len() == 1 => run.end = Some(End::ReaderClosed),
+            Outcome::Closed | Outcome::Finished | Outcome::Abandoned { .. } => {
+                if index < self.outputs.len() {
+                    self.outputs.remove(index);
+                }
+            }
+        }
+    }
+
+    fn check_end(&mut self, run: &mut Run, now: Instant) {
+        if let Some(since) = run.input_done
+            && (self.node.is_drained() || now - since >= DRAIN_SPAN)
+        {
+            run.end = Some(End::InputEnded);
+        }
+        if run.channels_ended > 0 && run.channels_ended >= self.streams.len() {
+            // Children below may still be fetching the end.
+            let since = *run.input_done.get_or_insert(now);
+            if self.node.is_drained() || now - since >= DRAIN_SPAN {
+                run.end = Some(End::ChannelEnded);
+            }
+        }
+        if self.timeout.is_some_and(|timeout| !run.saw_media && now >= Instant::ZERO + timeout) {
+            run.end = Some(End::TimedOut);
+        }
+        if let Some(since) = run.draining_since
+            && (self.node.child_count() == 0 || self.drain_timeout.is_some_and(|limit| now - since >= limit))
+        {
+            run.end = Some(End::Drained);
+        }
+    }
+
+    /// Says goodbye, writes what is queued, writes the last records.
+    async fn finish(&mut self, run: &Run, end: &End) {
+        if let Some(counter) = &mut self.counter
+            && let Some(next) = self.node.source_next_chunk()
+        {
+            counter.settle(next);
+        }
+        let now = self.clock.now();
+        self.node.close(now);
+        self.transmit(now);
+        let leaving = self.streams.iter_mut().filter_map(|stream| stream.rendezvous.as_mut());
+        let leaves: Vec<_> = leaving.map(|rendezvous| rendezvous.leave(now)).collect();
+        for output in self.outputs.iter().chain(&self.tee) {
+            if !matches!(end, End::ReaderClosed | End::OutputFailed(_)) {
+                output.finish(OUTPUT_SPAN).await;
+            }
+        }
+        let _ = tokio::time::timeout(LEAVE_SPAN, async {
+            for leave in leaves.into_iter().flatten() {
+                let _ = leave.await;
+            }
+        })
+        .await;
+        self.report_end(run, end);
+    }
+}
+
+async fn next_media(input: &mut Option<Input>) -> Option<std::io::Result<bytes::Bytes>> {
+    match input {
+        Some(input) => input.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tee_ended(tee: &Option<Output>) -> Outcome {
+    match tee {
+        Some(output) => output.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The first output that ended, and how.
+async fn first_ended(outputs: &[Output]) -> (usize, Outcome) {
+    let waits = outputs.iter().enumerate().map(|(index, output)| Box::pin(async move { (index, output.ended().await) }));
+    futures_first(waits.collect()).await
+}
+
+/// The first output that has room again.
+async fn first_ready(outputs: &[Output]) {
+    let full: Vec<_> = outputs.iter().filter(|output| output.is_full()).map(|output| Box::pin(output.ready())).collect();
+    if !full.is_empty() {
+        futures_first(full).await;
+    }
+}
+
+/// The first of several futures to be done.
+async fn futures_first<F: Future + Unpin>(mut waits: Vec<F>) -> F::Output {
+    std::future::poll_fn(|context| {
+        for wait in &mut waits {
+            if let std::task::Poll::Ready(output) = std::pin::Pin::new(wait).poll(context) {
+                return std::task::Poll::Ready(output);
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+const fn loss_text(loss: Loss) -> &'static str {
+    match loss {
+        Loss::Left => "it left",
+        Loss::Silent => "it is silent",
+        Loss::Starved => "others have more",
+        Loss::Banned => "it sent what it may not",
+        Loss::Loop => "it gets the stream from us",
+    }
+}
+
+const fn refusal_text(reason: u8) -> &'static str {
+    match reason {
+        SubscribeReply::FULL => "full",
+        SubscribeReply::LOOP => "it gets the stream from us",
+        SubscribeReply::DEPTH => "too many hops from the source",
+        SubscribeReply::AUTH => "not allowed",
+        SubscribeReply::NOT_HAVE => "it does not have the stream",
+        _ => "its policy",
+    }
+}
+
+/// A node's name for people.
+pub fn peer_text(peer: Option<PeerId>, addr: SocketAddr) -> String {
+    peer.map_or_else(|| addr.to_string(), |peer| format!("{addr} ({peer})"))
+}
+
+/// Where the counter of a channel is kept.
+pub fn counter_path(state_dir: &std::path::Path, name: &str) -> PathBuf {
+    state_dir.join(format!("{name}.next"))
+}

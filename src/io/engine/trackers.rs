@@ -1,0 +1,240 @@
+//! Trackers of one channel: when to ask what is the [`Announcer`]'s affair, here the requests travel.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::ids::SwarmId;
+use crate::io::clock::Clock;
+use crate::io::http;
+use crate::time::Instant;
+use crate::tracker::announce::{Announcer, Event, Facts};
+
+/// How long a tracker may take to answer.
+const ANSWER_SPAN: Duration = Duration::from_secs(5);
+
+/// What came back from a tracker.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub stream: usize,
+    index: usize,
+    result: Result<String, String>,
+}
+
+/// What trackers said that matters to the loop.
+#[derive(Debug)]
+pub(super) enum News {
+    Parents(Vec<SocketAddr>),
+    Trouble(String),
+    Fine(String),
+}
+
+/// The trackers of one channel.
+#[derive(Debug)]
+pub struct Rendezvous {
+    announcer: Announcer,
+    urls: Vec<String>,
+    stream: usize,
+    answers: Option<mpsc::UnboundedSender<Answer>>,
+    first_parents: Option<Vec<SocketAddr>>,
+}
+
+impl Rendezvous {
+    /// Keeps the trackers at `urls` informed.
+    pub const fn new(announcer: Announcer, urls: Vec<String>) -> Self {
+        Self { announcer, urls, stream: 0, answers: None, first_parents: None }
+    }
+
+    /// Parents that a tracker named before the loop began.
+    pub fn begin_with(&mut self, parents: Vec<SocketAddr>) {
+        self.first_parents = Some(parents);
+    }
+
+    pub(super) fn attach(&mut self, stream: usize, answers: mpsc::UnboundedSender<Answer>) {
+        self.stream = stream;
+        self.answers = Some(answers);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.announcer.poll_timeout()
+    }
+
+    pub(super) fn want_parents(&mut self, now: Instant, wanting: bool) {
+        self.announcer.want_parents(now, wanting);
+    }
+
+    /// What the next report says.
+    pub(super) fn set_facts(&mut self, now: Instant, facts: Facts) {
+        self.announcer.set_facts(now, facts);
+    }
+
+    /// Sends what is due.
+    pub(super) fn poll(&mut self, now: Instant) {
+        self.announcer.handle_timeout(now);
+        while let Some((index, body)) = self.announcer.poll_request(now) {
+            let Some(url) = self.urls.get(index).cloned() else { continue };
+            let Some(answers) = self.answers.clone() else { continue };
+            let stream = self.stream;
+            tokio::spawn(async move {
+                let result = ask(url, body).await;
+                // The loop has ended when nobody takes the answer.
+                let _ = answers.send(Answer { stream, index, result });
+            });
+        }
+    }
+
+    pub(super) fn handle(&mut self, now: Instant, answer: Answer) {
+        self.announcer.handle_response(now, answer.index, answer.result);
+    }
+
+    pub(super) fn poll_news(&mut self) -> Option<News> {
+        if let Some(parents) = self.first_parents.take() {
+            return Some(News::Parents(parents));
+        }
+        while let Some(event) = self.announcer.poll_event() {
+            match event {
+                Event::Parents(parents) => {
+                    return Some(News::Parents(parents.into_iter().map(|parent| parent.addr).collect()));
+                }
+                event => {
+                    if let Some(news) = trouble(&self.urls, event) {
+                        return Some(news);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Says goodbye; the requests are under way when this returns.
+    pub(super) fn leave(&mut self, now: Instant) -> Vec<JoinHandle<()>> {
+        self.announcer.leave();
+        let mut sent = Vec::new();
+        while let Some((index, body)) = self.announcer.poll_request(now) {
+            let Some(url) = self.urls.get(index).cloned() else { continue };
+            sent.push(tokio::spawn(async move {
+                let _ = ask(url, body).await;
+            }));
+        }
+        sent
+    }
+}
+
+async fn ask(url: String, body: String) -> Result<String, String> {
+    match http::post(url, body, ANSWER_SPAN).await {
+        Ok(answer) => Ok(answer.body),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn trouble(urls: &[String], event: Event) -> Option<News> {
+    let name = |index: usize| urls.get(index).map_or("tracker", String::as_str);
+    match event {
+        Event::NoSuchChannel { tracker } => {
+            Some(News::Trouble(format!("{} knows no such channel yet", name(tracker))))
+        }
+        Event::Refused { tracker, why, .. } => Some(News::Trouble(format!("refused by {}: {why}", name(tracker)))),
+        Event::Unreachable { tracker, why } => {
+            Some(News::Trouble(format!("cannot reach tracker {}: {why}", name(tracker))))
+        }
+        Event::Recovered { tracker } => Some(News::Fine(format!("tracker {} answers again", name(tracker)))),
+        Event::Parents(_) | Event::Channel(_) => None,
+    }
+}
+
+/// What trackers know of a channel name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The swarm.
+    pub swarm_id: SwarmId,
+    /// Its signed description, not verified.
+    pub description: Option<Bytes>,
+}
+
+/// Why a channel was not found in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotFound {
+    /// A tracker answered that there is no such channel.
+    NoChannel,
+    /// No tracker answered: each with what happened.
+    Unreachable(Vec<(String, String)>),
+    /// Asked to stop meanwhile.
+    Stopped,
+}
+
+/// Asks trackers for a channel by name until one knows it, or until `timeout` after the start of the clock.
+///
+/// `say` gets one line about what is waited for. Gives the announcer back, which goes on from there.
+///
+/// # Errors
+///
+/// [`NotFound`] when time is up or `stop` is done.
+pub async fn find_channel(
+    clock: &Clock,
+    mut announcer: Announcer,
+    urls: &[String],
+    timeout: Option<Duration>,
+    stop: impl Future<Output = ()>,
+    say: impl Fn(&str),
+) -> Result<(Announcer, Found, Vec<SocketAddr>), NotFound> {
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    let mut unreachable: Vec<(String, String)> = Vec::new();
+    let mut no_channel = false;
+    let mut parents = Vec::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let now = clock.now();
+        announcer.handle_timeout(now);
+        while let Some((index, body)) = announcer.poll_request(now) {
+            let Some(url) = urls.get(index).cloned() else { continue };
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let result = ask(url, body).await;
+                let _ = sender.send((index, result));
+            });
+        }
+        let mut found = None;
+        while let Some(event) = announcer.poll_event() {
+            match event {
+                Event::Channel(info) => {
+                    if let Ok(swarm_id) = info.swarm_id.parse() {
+                        found = Some(Found { swarm_id, description: info.description });
+                    }
+                }
+                Event::Parents(list) => parents = list.into_iter().map(|parent| parent.addr).collect(),
+                Event::NoSuchChannel { tracker } => {
+                    no_channel = true;
+                    say(&format!("waiting for the channel at {}", urls.get(tracker).map_or("", String::as_str)));
+                }
+                Event::Unreachable { tracker, why } => {
+                    let url = urls.get(tracker).cloned().unwrap_or_default();
+                    say(&format!("cannot reach tracker {url}: {why}"));
+                    unreachable.retain(|(known, _)| *known != url);
+                    unreachable.push((url, why));
+                }
+                Event::Refused { tracker, why, .. } => {
+                    say(&format!("refused by {}: {why}", urls.get(tracker).map_or("", String::as_str)));
+                }
+                Event::Recovered { .. } => {}
+            }
+        }
+        if let Some(found) = found {
+            return Ok((announcer, found, parents));
+        }
+        let end = timeout.map(|timeout| Instant::ZERO + timeout);
+        let give_up = || if no_channel { NotFound::NoChannel } else { NotFound::Unreachable(unreachable.clone()) };
+        if end.is_some_and(|end| now >= end) {
+            return Err(give_up());
+        }
+        let wake = announcer.poll_timeout().unwrap_or(now + Duration::from_secs(1));
+        let wake = end.map_or(wake, |end| wake.min(end));
+        tokio::select! {
+            () = &mut stop => return Err(NotFound::Stopped),
+            Some((index, result)) = answers.recv() => announcer.handle_response(clock.now(), index, result),
+            () = tokio::time::sleep_until(clock.to_system(wake)) => {}
+        }
+    }
+}
