@@ -14,7 +14,7 @@ use crate::wire::{EXTENSION_TYPE, Format, Message, Messages};
 
 /// First wait before an opening is sent again; doubles to [`RESEND_MAX`].
 const RESEND_FIRST: Duration = Duration::from_millis(250);
-const RESEND_MAX: Duration = Duration::from_millis(2500);
+const RESEND_MAX: Duration = Duration::from_secs(1);
 /// An opening without an answer for this long has failed.
 const OPENING_SPAN: Duration = Duration::from_secs(8);
 

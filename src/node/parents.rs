@@ -159,6 +159,10 @@ impl Node {
                 self.subscribe(now, at);
                 if let Some(swarm) = self.swarms.get_mut(index) {
                     swarm.parent = Some(at);
+                    // It may have been about to take over: it cannot succeed itself.
+                    if swarm.successor == Some(at) {
+                        swarm.successor = None;
+                    }
                     swarm.last_train = None;
                     swarm.jitter.on_sender_changed();
                 }
@@ -272,7 +276,8 @@ impl Node {
                 self.close_channel(now, at, Loss::Silent);
                 continue;
             }
-            subscription.resend = now + SUBSCRIBE_RESEND * (1 << subscription.tries.min(4));
+            // A second and a half in all: others may be waiting to be asked.
+            subscription.resend = now + SUBSCRIBE_RESEND * (1 << (subscription.tries / 2).min(4));
             subscription.tries += 1;
             let resend = subscription.resend;
             self.send_subscribe(now, at);
@@ -397,7 +402,11 @@ impl Node {
             return;
         }
         let Some(subscription) = channel.subscription else {
-            return;
+            // Nobody is a parent whom we ask for nothing.
+            if let Some(swarm) = self.swarms.get_mut(index) {
+                swarm.parent = None;
+            }
+            return self.choose_parent(now, index);
         };
         if !subscription.accepted {
             return;

@@ -253,7 +253,8 @@ impl World<'_> {
             return Ok(());
         }
         self.net.queue.push(next, Event::Push);
-        if self.stalls > 0 {
+        // A stopped source does not empty the pipe, so the encoder waits.
+        if self.stalls > 0 || self.nodes[NodeId::SOURCE.index()].paused {
             return Ok(());
         }
         self.fed_remainder += self.scenario.rate_kbps * self.scenario.push_ms / 8;
@@ -272,13 +273,12 @@ impl World<'_> {
         let record = Record::plain(self.now, What::Push, NodeId::SOURCE);
         self.net.log.add(record, &self.media);
         match node.machine.as_mut() {
-            // A stopped process leaves its input in the pipe; here the encoder is one that drops.
-            Some(machine) if !node.paused => {
+            Some(machine) => {
                 self.net.acting = NodeId::SOURCE;
                 machine.push_media(node.clock.local(self.now), &self.media);
                 self.pump(NodeId::SOURCE, 0)
             }
-            _ => {
+            None => {
                 match self.holes.last_mut().filter(|(_, end)| *end == before) {
                     Some((_, end)) => *end = self.fed_bytes,
                     None => self.holes.push((before, self.fed_bytes)),
