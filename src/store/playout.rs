@@ -170,9 +170,8 @@ impl Playout {
                 self.ended = true;
                 return Some(Release::Ended);
             }
-            let ahead = slot.payload_mask() >> position(next);
             if let Some(since) = self.stalled_since
-                && ahead != 0
+                && self.can_go_on(slot, position(next))
             {
                 self.stalled_since = None;
                 return Some(Release::Resumed(now - since));
@@ -255,6 +254,13 @@ impl Playout {
                 self.next = Some(MunroIndex::of(next).plus(1).first_chunk());
             }
         }
+    }
+
+    /// Whether bytes will come out of a munro from a position on, without waiting for a hole before them.
+    const fn can_go_on(&self, slot: &Slot, place: u32) -> bool {
+        let payloads = slot.payload_mask() >> place;
+        let before_hole = (slot.held_mask() >> place).trailing_ones();
+        payloads != 0 && (self.config.skip || payloads.trailing_zeros() < before_hole)
     }
 
     fn note_due(&mut self, due: Instant, slot: &Slot) {

@@ -213,7 +213,8 @@ fn rows_13_to_15_keys() {
 fn rows_16_and_19_no_media() {
     let bench = Bench::new();
     // The address of the channel is told before the first byte comes, and records go to a free standard output.
-    let source = "p2ps-source --channel film --listen 127.0.0.1:0 --key good.pem -q --stats records";
+    let source =
+        "p2ps-source --channel film --listen 127.0.0.1:0 --key good.pem -q --stats records";
     for (input, expected) in [
         ("-i movie.ts", "cannot open \"movie.ts\": no such file"),
         ("-i k", "cannot open \"k\": is a directory"),
