@@ -64,6 +64,7 @@ pub struct Playout {
     offsets_us: [i64; OFFSET_BUCKETS],
     bucket: u64,
     last_due: Option<Instant>,
+    last_release: Instant,
     interval: Duration,
     last_filled: u32,
     stalled_since: Option<Instant>,
@@ -80,6 +81,7 @@ impl Playout {
             offsets_us: [i64::MAX; OFFSET_BUCKETS],
             bucket: 0,
             last_due: None,
+            last_release: Instant::ZERO,
             interval: Duration::ZERO,
             last_filled: 1,
             stalled_since: None,
@@ -182,6 +184,7 @@ impl Playout {
                 Some(payload) => {
                     self.next = Some(next.plus(1));
                     if !payload.is_empty() {
+                        self.last_release = now;
                         let (payload, entry) = (payload.clone(), slot.is_entry(place));
                         return Some(Release::Media {
                             chunk: next,
@@ -284,7 +287,7 @@ impl Playout {
 
     fn dry_at(&self) -> Option<Instant> {
         self.last_due
-            .map(|due| due + STALL_LEAST.max(self.interval * 4))
+            .map(|due| due.max(self.last_release) + STALL_LEAST.max(self.interval * 4))
     }
 
     /// The munro of `next` is not here and a later one is due.
