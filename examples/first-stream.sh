@@ -50,14 +50,16 @@ alive() { kill -0 "$1" 2>/dev/null; }
 
 clean_up() {
     trap '' INT TERM HUP
-    local one
+    local one late
     for one in "${pid[@]}"; do kill "$one"; done 2>/dev/null
-    for _ in {1..30}; do
-        kill -0 "${pid[@]}" 2>/dev/null || break
-        pause 0.1
-    done
-    for one in "${pid[@]}"; do kill -KILL "$one"; done 2>/dev/null
-    wait
+    (
+        pause 5
+        kill -KILL "${pid[@]}"
+    ) 2>/dev/null &
+    late=$!
+    disown "$late"
+    wait "${pid[@]}" 2>/dev/null
+    kill -KILL "$late" 2>/dev/null
     rm -rf "$work"
 }
 trap clean_up EXIT
