@@ -13,6 +13,7 @@ case ${1-} in -h | --help) echo "$usage"; exit 0 ;; esac
 (($# <= 1)) || { echo "$usage" >&2; exit 2; }
 film=${1-}
 [ -z "$film" ] || film=$(realpath -e -- "$film") || exit 2
+[ -z "${P2PS_BIN-}" ] || P2PS_BIN=$(realpath -e -- "$P2PS_BIN") || exit 2
 cd "$(dirname "$0")/.." || exit 1
 
 die() { echo "first-stream: $*" >&2; exit 1; }
