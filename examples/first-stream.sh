@@ -21,15 +21,19 @@ say() { printf '%s\n' "$*"; }
 
 # ---- What it needs
 
-if ! command -v ffmpeg >/dev/null || ! command -v ffprobe >/dev/null; then
+packages=
+command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || packages=' ffmpeg'
+[ -n "${P2PS_BIN-}" ] || command -v cc >/dev/null || packages+=' gcc libc6-dev'
+if [ -n "$packages" ]; then
     as_root=()
     ((EUID == 0)) || as_root=(sudo -n)
-    if command -v apt-get >/dev/null && { ((EUID == 0)) || sudo -n true 2>/dev/null; }; then
-        say 'installing ffmpeg from Debian'
-        { "${as_root[@]}" apt-get -qq update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -qq install -y --no-install-recommends ffmpeg; } </dev/null >/dev/null
-    fi
-    command -v ffprobe >/dev/null || die 'ffmpeg is missing: sudo apt-get install ffmpeg'
+    command -v apt-get >/dev/null && { ((EUID == 0)) || sudo -n true 2>/dev/null; } ||
+        die "missing; this line gets it: sudo apt-get install$packages"
+    say "installing from Debian:$packages"
+    # shellcheck disable=SC2086 # a list of words
+    { "${as_root[@]}" apt-get -qq update && "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq install -y --no-install-recommends $packages; } </dev/null >/dev/null ||
+        die "cannot install; this line does: sudo apt-get install$packages"
 fi
 if [ -z "${P2PS_BIN-}" ]; then
     command -v cargo >/dev/null || die 'Rust is missing: https://rustup.rs has it'
