@@ -1,7 +1,9 @@
 //! What a stranger's bytes can make us allocate, counted by the allocator itself.
 
-// A counting allocator cannot be written without it; this one only passes everything on.
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "a counting allocator cannot be written without it; this one only passes everything on"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,3 +1,5 @@
+//! Keys and signatures against vectors of other programs.
+
 use super::*;
 use crate::ids::decode_hex;
 

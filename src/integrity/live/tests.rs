@@ -1,3 +1,5 @@
+//! The unified tree of live content against worked examples.
+
 use super::*;
 use crate::ids::{SwarmId, decode_hex};
 use crate::wire::option::{Addressing, ChunkSize};

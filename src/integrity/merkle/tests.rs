@@ -1,3 +1,5 @@
+//! Hash trees of static content against worked examples.
+
 use super::*;
 use crate::ids::decode_hex;
 
