@@ -130,7 +130,17 @@ impl Place {
 
     /// The same, with another time between records.
     pub(crate) fn every(&self, interval: &str, tool: &str, name: &str, listen: &str) -> Starter {
-        let mut command = Command::new(program(tool));
+        self.prepare(Command::new(program(tool)), interval, name, listen)
+    }
+
+    /// The same, in a network namespace.
+    pub(crate) fn within(&self, namespace: &str, tool: &str, name: &str, listen: &str) -> Starter {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, program(tool)]);
+        self.prepare(command, "100ms", name, listen)
+    }
+
+    fn prepare(&self, mut command: Command, interval: &str, name: &str, listen: &str) -> Starter {
         let socket = self.path(&format!("{name}.records"));
         let _ = fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).expect("a socket for records");
@@ -519,9 +529,13 @@ pub(crate) fn assert_same(name: &str, found: &[u8], expected: &[u8]) {
 /// Whether a program is installed.
 pub(crate) fn is_installed(tool: &str) -> bool {
     let dirs = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&dirs)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .any(|dir| dir.join(tool).is_file())
+    std::env::split_paths(&dirs).any(|dir| dir.join(tool).is_file())
+}
+
+/// Says that a test was left out; not by `eprintln!`, which the test harness keeps to itself.
+pub(crate) fn left_out(test: &str, needs: &str) {
+    let line = format!("left out: {test}: needs {needs}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// A FIFO at `path`.

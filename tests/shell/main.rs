@@ -5,4 +5,5 @@ mod exits;
 mod faults;
 mod harness;
 mod media;
+mod netns;
 mod tree;

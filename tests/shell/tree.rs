@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Place, Running, assert_same, is_installed, sha256};
+use crate::harness::{Place, Running, assert_same, is_installed, left_out, sha256};
 use crate::media::{SLICE_BYTES, slices};
 
 /// Waits for everybody's good end, and compares what came out with `expected`.
@@ -62,7 +62,7 @@ fn a_tree_of_source_relay_and_peers_delivers_every_byte() {
 #[test]
 fn media_of_ffmpeg_arrives_unchanged() {
     if !is_installed("ffmpeg") {
-        eprintln!("left out: media_of_ffmpeg_arrives_unchanged, ffmpeg is not installed");
+        left_out("media_of_ffmpeg_arrives_unchanged", "ffmpeg");
         return;
     }
     let place = Place::new();
