@@ -94,6 +94,9 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
     stream::block_on(async {
         let input = Input::open(&settings.input, settings.input_options).await;
         let input = input.map_err(|error| CliError::open(&error, Exit::NoInput))?;
+        if let Some(address) = input.address() {
+            tracing::info!("{} is at {address}", settings.input);
+        }
         let mut base = stream::Base::new(clock, &settings.net, &settings.process, progress)?;
         if settings.process.dry_run {
             return Ok(Exit::Done);

@@ -351,7 +351,7 @@ impl Node {
         if ours {
             let handshake = Message::Handshake(Box::new(swarm.terms.opening(channel.local)));
             let format = swarm.terms.format;
-            let hello = self.hello_for(at);
+            let hello = self.hello();
             let Some(channel) = self.channels.get_mut(at) else {
                 return;
             };
