@@ -385,7 +385,9 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
-        if channel.initiated {
+        if channel.initiated && loss == Loss::Banned {
+            swarm.candidates.on_banned(now, channel.addr);
+        } else if channel.initiated {
             swarm.candidates.on_failed(now, channel.addr, &mut self.rng);
         }
         if swarm.successor == Some(at) {

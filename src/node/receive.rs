@@ -26,6 +26,14 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(channel.swarm) else {
             return;
         };
+        if !swarm.suppliers.contains(&at) {
+            // Whoever called us was never asked for anything.
+            self.stats.unrequested_chunks += 1;
+            if index >= swarm.window.floor() && !swarm.window.holds(chunk) {
+                self.strike(now, at, Violation::Unrequested(chunk.get()));
+            }
+            return;
+        }
         swarm.counters.recv_packets += 1;
         swarm.counters.recv_media_bytes += data.payload.len() as u64;
         // One sample a munro: the first DATA of its train, which waited for no other.
