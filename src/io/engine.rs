@@ -9,9 +9,11 @@ mod trackers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 pub use report::{Reporter, Show};
 pub use source::Counter;
@@ -30,7 +32,9 @@ use crate::time::Instant;
 use crate::wire::SubscribeReply;
 
 /// While media flows, what children send is read with it, and at the latest after this.
-const LISTEN_PAUSE: Duration = Duration::from_millis(15);
+///
+/// Several times the spacing of trains, so that this wait alone never wakes us while they come.
+const LISTEN_PAUSE: Duration = Duration::from_millis(100);
 /// The same while children ask for repairs.
 const LISTEN_PAUSE_URGENT: Duration = Duration::from_millis(1);
 /// Children count as asking for repairs this long after they did.
@@ -119,6 +123,9 @@ pub struct Engine {
 /// What changes while the loop runs.
 #[derive(Debug)]
 struct Run {
+    /// One timer for all that is due. It is set anew only for something earlier or when it has run out, and may so come
+    /// early: to set it costs the runtime a wake-up of its own.
+    timer: Pin<Box<Sleep>>,
     answers: mpsc::UnboundedReceiver<trackers::Answer>,
     /// The listening socket is not watched before this.
     listen_at: Option<Instant>,
@@ -150,6 +157,7 @@ impl Engine {
         self.dial.arm()?;
         self.listen.arm()?;
         let mut run = Run {
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             answers,
             listen_at: None,
             urgent_at: None,
@@ -232,7 +240,10 @@ impl Engine {
     ) -> std::io::Result<()> {
         let now = self.clock.now();
         let deadline = self.deadline(run, now);
-        let timer = tokio::time::sleep_until(self.clock.to_system(deadline));
+        let due = self.clock.to_system(deadline);
+        if run.timer.is_elapsed() || due < run.timer.deadline() {
+            run.timer.as_mut().reset(due);
+        }
         let full = self.blocking && run.held.is_some();
         let Self { dial, listen, input, outputs, tee, .. } = self;
         tokio::select! {
@@ -258,7 +269,7 @@ impl Engine {
                 self.tee = None;
             }
             () = first_ready(outputs), if full => {}
-            () = timer => {
+            () = &mut run.timer => {
                 let now = self.clock.now();
                 if run.listen_at.is_some_and(|at| now >= at) {
                     self.receive(run);
