@@ -12,9 +12,9 @@ use p2ps::chunk::{ChunkIndex, ChunkRange};
 use p2ps::ids::{ChannelId, PeerId, SwarmId, decode_hex};
 use p2ps::io::clock::Clock;
 use p2ps::io::udp::{Received, Udp};
-use p2ps::node::{Config, Event, Node, Role, StartFrom, SwarmConfig};
+use p2ps::node::{Config, Event, Node, Port, Role, StartFrom, SwarmConfig, Transmit};
 use p2ps::rng::Seed;
-use p2ps::store::MunroIndex;
+use p2ps::store::{MunroIndex, position};
 use p2ps::store::playout::{PlayoutConfig, Release};
 use p2ps::wire::{Format, Message};
 
@@ -30,11 +30,13 @@ struct Child {
     subscribed: bool,
     /// The parent's identifier of our channel, read off what the node sends.
     remote: Option<ChannelId>,
-    /// Chunks that came, by munro.
+    /// Chunks that came, by munro: a bit for each.
     came: Vec<(MunroIndex, u32)>,
     played: u64,
     lost: u64,
     bytes: u64,
+    /// Times that its parent was lost.
+    left: u64,
 }
 
 impl Child {
@@ -53,7 +55,7 @@ impl Child {
         };
         let config = Config::new(
             Role::Peer,
-            PeerId::from_bytes(number.to_be_bytes()),
+            PeerId::from_bytes((number + 1).to_be_bytes()),
             clock.epoch(),
             swarm,
         );
@@ -69,6 +71,7 @@ impl Child {
             played: 0,
             lost: 0,
             bytes: 0,
+            left: 0,
         }
     }
 
@@ -97,7 +100,7 @@ impl Child {
                 node.handle_datagrams(
                     now,
                     received.arrived,
-                    p2ps::node::Port::Dial,
+                    Port::Dial,
                     received.from,
                     first,
                     stride,
@@ -109,7 +112,7 @@ impl Child {
                     train,
                     stride,
                 } = received;
-                node.handle_datagrams(now, arrived, p2ps::node::Port::Dial, from, train, stride);
+                node.handle_datagrams(now, arrived, Port::Dial, from, train, stride);
             }
         });
         let now = clock.now();
@@ -119,7 +122,10 @@ impl Child {
         while let Some(event) = self.node.poll_event() {
             match event {
                 Event::ParentChanged { .. } => self.subscribed = true,
-                Event::ParentLost { .. } => self.subscribed = false,
+                Event::ParentLost { .. } => {
+                    self.subscribed = false;
+                    self.left += 1;
+                }
                 Event::Playout {
                     release: Release::Media { .. },
                     ..
@@ -164,8 +170,8 @@ impl Child {
         let to = self.node_parent();
         self.udp.send(
             now,
-            &p2ps::node::Transmit {
-                port: p2ps::node::Port::Dial,
+            &Transmit {
+                port: Port::Dial,
                 to,
                 contents: &out,
                 segment_size: None,
@@ -184,24 +190,24 @@ thread_local! {
     static PARENT: std::cell::Cell<Option<SocketAddr>> = const { std::cell::Cell::new(None) };
 }
 
-/// Counts the chunks of a train; gives its munro and how many came.
+/// Books the chunks of a train; gives its munro and how many came.
 fn count(received: &Received, came: &mut Vec<(MunroIndex, u32)>) -> Option<(MunroIndex, u32)> {
     let mut seen: Option<(MunroIndex, u32)> = None;
     for datagram in received.train.chunks(received.stride.max(1)) {
         // Channel, DATA, first and last chunk (RFC 7574 §8.6, 64-bit ranges).
-        let Some([1, first @ ..]) = datagram.get(4..13) else {
-            continue;
-        };
-        let Ok(first) = <[u8; 8]>::try_from(first) else {
-            continue;
-        };
-        let index = MunroIndex::of(ChunkIndex::new(u64::from_be_bytes(first)));
+        let Some([1, first @ ..]) = datagram.get(4..13) else { continue };
+        let Ok(first) = <[u8; 8]>::try_from(first) else { continue };
+        let chunk = ChunkIndex::new(u64::from_be_bytes(first));
+        let (index, bit) = (MunroIndex::of(chunk), 1 << position(chunk));
+        match came.iter_mut().rev().take(64).find(|(at, _)| *at == index) {
+            Some((_, mask)) => *mask |= bit,
+            None => came.push((index, bit)),
+        }
         match &mut seen {
             Some((at, chunks)) if *at == index => *chunks += 1,
             _ => seen = Some((index, 1)),
         }
     }
-    came.extend(seen);
     seen
 }
 
@@ -304,7 +310,7 @@ fn report(children: &[Child], from: Option<MunroIndex>, lost_before: u64) {
                 .came
                 .iter()
                 .filter(|(index, _)| *index > from && *index <= to);
-            inside.map(|(_, chunks)| u64::from(*chunks)).sum()
+            inside.map(|(_, mask)| u64::from(mask.count_ones())).sum()
         })
         .collect();
     let due = got.iter().copied().max().unwrap_or(0);
@@ -313,10 +319,12 @@ fn report(children: &[Child], from: Option<MunroIndex>, lost_before: u64) {
     let lost = children.iter().map(|child| child.lost).sum::<u64>() - lost_before;
     let played: u64 = children.iter().map(|child| child.played).sum();
     println!(
-        "{{\"children\":{},\"munros\":{},\"due\":{},\"complete\":{complete},\"missing\":{missing},\"played\":{played},\"lost_at_players\":{lost},\"bytes\":{}}}",
+        "{{\"children\":{},\"munros\":{},\"due\":{},\"complete\":{complete},\"missing\":{missing},\"played\":{played},\"lost_at_players\":{lost},\"parents_lost\":{},\"blocked\":{},\"bytes\":{}}}",
         children.len(),
         to.get() - from.get(),
         due * children.len() as u64,
+        children.iter().map(|child| child.left).sum::<u64>(),
+        children.iter().map(|child| child.udp.counters.blocked + child.udp.counters.recv_errors).sum::<u64>(),
         children.iter().map(|child| child.bytes).sum::<u64>(),
     );
 }

@@ -6,9 +6,10 @@
 For every N and round: relayfloor (reads a datagram, sends it to N ports, nothing else) and p2ps-relay (source before it,
 N p2ps-peer behind it, records on), one after the other, on a private loopback. Printed: CPU seconds (user + system) for
 each gigabit offered, the ratio to `floor-sendmmsg` of the same round, resident memory, and the window's bytes.
+--crowd: the receivers are nodes in one process (benches/crowd.rs; cargo build --release --bench crowd).
 Receivers take segmented trains whole (GRO), as p2ps-peer does; --no-gro for the floor's otherwise.
 """
-import argparse
+import argparse, glob, resource
 from common import *
 
 
@@ -73,6 +74,35 @@ def own(args, count):
         job.procs.stop()
 
 
+def crowd(args, count):
+    """Ours, the receivers being nodes in one process."""
+    job = Job(args, count)
+    channel = Channel()
+    try:
+        source(job.procs, channel)
+        time.sleep(0.3)
+        feed(job.procs, args.ts, args.rate, 45 + args.warm + args.window, "--mark")
+        proc = relay(job.procs, channel, "--stats %s" % os.path.join(TMP, "stats.%d" % time.monotonic_ns()))
+        time.sleep(0.7)
+        alone = rss(proc.pid)
+        many = job.procs.start("%s --parent 127.0.0.1:%d --channel %s --count %d --full %d --warm %g --window %g" % (
+            args.crowd, RELAY_PORT, channel.id, count, args.full, args.warm, args.window + 1), stdout=subprocess.PIPE)
+        joined = int(many.stdout.readline().split()[-1])
+        args.warm, warm = 0, args.warm
+        cpu0 = cpu(many.pid)
+        try:
+            result = job.window(proc, lambda: 0)
+        finally:
+            args.warm = warm
+        crowd_share = (cpu(many.pid) - cpu0) / args.window
+        got = json.loads(many.stdout.readline())
+        result.update(window=min(WINDOW_SECS, 99) * args.rate / 8 / (1 << 20), missing=got["missing"], delivered=1 - got["missing"] / max(1, got["due"]))
+        print("n=%-3d joined %d  RSS before children %.1f MiB  crowd itself %.0f %% of a core  %s" % (count, joined, alone, 100 * crowd_share, got), flush=True)
+        return result
+    finally:
+        job.procs.stop()
+
+
 def played(path):
     """Bytes of media that a peer put out, and chunks that it did not have in time."""
     found = records(path, "interval")
@@ -91,14 +121,22 @@ def main():
     parser.add_argument("--window", type=float, default=6)
     parser.add_argument("--no-gro", action="store_true")
     parser.add_argument("--perf", help="profile our relay into FILE.N")
+    parser.add_argument("--crowd", nargs="?", const="", help="receivers in one process: the built bench `crowd` (found under target/ unless given)")
+    parser.add_argument("--full", type=int, default=64, help="children of the crowd that are whole nodes; the others count and acknowledge")
+    parser.add_argument("--no-floor", action="store_true", help="ours alone")
     args = parser.parse_args()
     private_network()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     prepare()
     args.ts = clip(args.ts)
+    if args.crowd == "":
+        args.crowd = max((f for f in glob.glob(os.path.join(RELEASE, "deps", "crowd-*")) if os.access(f, os.X_OK)), key=os.path.getmtime, default=None) or sys.exit("build first: cargo build --release --bench crowd")
     for count in [int(n) for n in args.n.split(",")]:
         ratios, costs = {}, {}
         for round_at in range(args.rounds):
-            runs = [("floor-" + mode, floor, (mode,)) for mode in args.modes.split(",")] + [("p2ps-relay", own, ())]
+            floors = [] if args.no_floor else [("floor-" + mode, floor, (mode,)) for mode in args.modes.split(",")]
+            runs = floors + [("p2ps-relay", crowd if args.crowd else own, ())]
             base = None
             for name, run, extra in runs:
                 got = run(args, count, *extra)
@@ -111,7 +149,7 @@ def main():
                     count, name, ratio, got["cost"], 100 * got["share"], got["delivered"], got["rss"], more), flush=True)
         for name in ratios:
             print("n=%-3d %-15s MEDIAN ratio %.2f (%s)  %.4f CPU-s/Gbit; of the medians %.2f" % (
-                count, name, median(ratios[name]), " ".join("%.2f" % r for r in ratios[name]), median(costs[name]), median(costs[name]) / median(costs.get("floor-sendmmsg", []))), flush=True)
+                count, name, median(ratios[name]), " ".join("%.2f" % r for r in ratios[name]), median(costs[name]), median(costs[name]) / median(costs.get("floor-sendmmsg", costs[name]))), flush=True)
 
 
 main()

@@ -37,6 +37,8 @@ use crate::wire::SubscribeReply;
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
 /// The same while children ask for repairs.
 const LISTEN_PAUSE_URGENT: Duration = Duration::from_millis(1);
+/// The timer may be early by this much: nothing is done then, and it is set again.
+const TIMER_SLACK: Duration = Duration::from_millis(5);
 /// Children count as asking for repairs this long after they did.
 const URGENT_SPAN: Duration = Duration::from_secs(2);
 /// Media blocks read from the input in one go.
@@ -123,8 +125,8 @@ pub struct Engine {
 /// What changes while the loop runs.
 #[derive(Debug)]
 struct Run {
-    /// One timer for all that is due. It is set anew only for something earlier or when it has run out, and may so come
-    /// early: to set it costs the runtime a wake-up of its own.
+    /// One timer for all that is due: a new one each time would cost the runtime a wake-up of its own, and one that is
+    /// only moved back does not.
     timer: Pin<Box<Sleep>>,
     answers: mpsc::UnboundedReceiver<trackers::Answer>,
     /// The listening socket is not watched before this.
@@ -241,7 +243,8 @@ impl Engine {
         let now = self.clock.now();
         let deadline = self.deadline(run, now);
         let due = self.clock.to_system(deadline);
-        if run.timer.is_elapsed() || due < run.timer.deadline() {
+        let set = run.timer.deadline();
+        if run.timer.is_elapsed() || due < set || due > set + TIMER_SLACK {
             run.timer.as_mut().reset(due);
         }
         let full = self.blocking && run.held.is_some();
