@@ -292,7 +292,10 @@ fn the_core_touches_no_world() {
             let line = line.trim_start();
             let clock = line.contains("std::time::{") && line.contains("Instant");
             let found = WORLDLY.iter().find(|word| line.contains(**word));
-            if let Some(word) = found.copied().or(clock.then_some("std::time::Instant")) {
+            if let Some(word) = found
+                .copied()
+                .or_else(|| clock.then_some("std::time::Instant"))
+            {
                 faults.push(format!("{}:{number}: {word}", source.path));
             }
             let random = line.contains("HashMap") || line.contains("HashSet");

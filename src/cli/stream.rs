@@ -115,7 +115,8 @@ pub(super) fn seed(process: &Process) -> Result<Seed, CliError> {
         return Ok(Seed::from_number(number));
     }
     let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
+    // Straight from the kernel: the library that signs gathers jitter of its own first, for 70 ms and more.
+    getrandom::fill(&mut bytes).map_err(|_| {
         CliError::new(
             Exit::Failed,
             "cannot draw random numbers",

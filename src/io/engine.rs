@@ -9,9 +9,11 @@ mod trackers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 pub use report::{Reporter, Show, Teller};
 pub use source::Counter;
@@ -30,9 +32,13 @@ use crate::time::Instant;
 use crate::wire::SubscribeReply;
 
 /// While media flows, what children send is read with it, and at the latest after this.
-const LISTEN_PAUSE: Duration = Duration::from_millis(15);
+///
+/// Several times the spacing of trains, so that this wait alone never wakes us while they come.
+const LISTEN_PAUSE: Duration = Duration::from_millis(100);
 /// The same while children ask for repairs.
 const LISTEN_PAUSE_URGENT: Duration = Duration::from_millis(1);
+/// The timer may be early by this much: nothing is done then, and it is set again.
+const TIMER_SLACK: Duration = Duration::from_millis(5);
 /// Children count as asking for repairs this long after they did.
 const URGENT_SPAN: Duration = Duration::from_secs(2);
 /// Media blocks read from the input in one go.
@@ -117,6 +123,9 @@ pub struct Engine {
 /// What changes while the loop runs.
 #[derive(Debug)]
 struct Run {
+    /// One timer for all that is due: a new one each time would cost the runtime a wake-up of its own, and one that is
+    /// only moved back does not.
+    timer: Pin<Box<Sleep>>,
     answers: mpsc::UnboundedReceiver<trackers::Answer>,
     /// The listening socket is not watched before this.
     listen_at: Option<Instant>,
@@ -150,6 +159,7 @@ impl Engine {
         self.dial.arm()?;
         self.listen.arm()?;
         let mut run = Run {
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             answers,
             listen_at: None,
             urgent_at: None,
@@ -251,7 +261,11 @@ impl Engine {
     ) -> std::io::Result<()> {
         let now = self.clock.now();
         let deadline = self.deadline(run, now);
-        let timer = tokio::time::sleep_until(self.clock.to_system(deadline));
+        let due = self.clock.to_system(deadline);
+        let set = run.timer.deadline();
+        if run.timer.is_elapsed() || due < set || due > set + TIMER_SLACK {
+            run.timer.as_mut().reset(due);
+        }
         let full = self.blocking && run.held.is_some();
         let Self {
             dial,
@@ -284,7 +298,7 @@ impl Engine {
                 self.tee = None;
             }
             () = first_ready(outputs), if full => {}
-            () = timer => {
+            () = &mut run.timer => {
                 let now = self.clock.now();
                 if run.listen_at.is_some_and(|at| now >= at) {
                     self.receive(run);
@@ -639,7 +653,7 @@ async fn first_ready(outputs: &[Output]) {
 async fn futures_first<F: Future + Unpin>(mut waits: Vec<F>) -> F::Output {
     std::future::poll_fn(|context| {
         for wait in &mut waits {
-            if let std::task::Poll::Ready(output) = std::pin::Pin::new(wait).poll(context) {
+            if let std::task::Poll::Ready(output) = Pin::new(wait).poll(context) {
                 return std::task::Poll::Ready(output);
             }
         }

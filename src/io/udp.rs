@@ -14,6 +14,7 @@ use nix::sys::socket::{self, sockopt};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::clock::Clock;
 use crate::node::Transmit;
@@ -68,7 +69,10 @@ struct Waiting {
 pub struct Udp {
     socket: UdpSocket,
     state: UdpSocketState,
-    watch: Option<tokio::net::UdpSocket>,
+    /// Tells of datagrams only: a socket watched for room as well wakes us whenever a send has left it.
+    watch: Option<AsyncFd<UdpSocket>>,
+    /// Tells of room, while sends wait.
+    room: Option<AsyncFd<UdpSocket>>,
     local: SocketAddr,
     buffers: Vec<u8>,
     batch: usize,
@@ -98,6 +102,7 @@ impl Udp {
             socket,
             state,
             watch: None,
+            room: None,
             local,
             batch,
             waiting: VecDeque::new(),
@@ -147,31 +152,32 @@ impl Udp {
     /// When the runtime cannot watch it.
     pub fn arm(&mut self) -> io::Result<()> {
         if self.watch.is_none() {
-            self.watch = Some(tokio::net::UdpSocket::from_std(self.socket.try_clone()?)?);
+            let socket = self.socket.try_clone()?;
+            self.watch = Some(watched(socket, Interest::READABLE)?);
         }
         Ok(())
     }
 
     /// Leaves the socket alone: nothing that arrives wakes us up.
     pub fn disarm(&mut self) {
-        if self.waiting.is_empty() {
-            self.watch = None;
-        }
+        self.watch = None;
     }
 
-    /// Waits until there is something to read, or room for what waits to be sent. For ever while not armed.
+    /// Waits until there is something to read, or room for what waits to be sent. For ever while
+    /// not armed and nothing waits.
     pub async fn ready(&self) {
-        let Some(watch) = &self.watch else {
-            return std::future::pending().await;
-        };
-        let readable = watch.readable();
-        if self.waiting.is_empty() {
-            let _ = readable.await;
-        } else {
-            tokio::select! {
-                _ = readable => {}
-                _ = watch.writable() => {}
+        let readable = async {
+            match &self.watch {
+                Some(watch) => drop(watch.readable().await),
+                None => std::future::pending().await,
             }
+        };
+        let Some(room) = &self.room else {
+            return readable.await;
+        };
+        tokio::select! {
+            () = readable => {}
+            _ = room.writable() => {}
         }
     }
 
@@ -225,7 +231,7 @@ impl Udp {
 
     fn clear_readable(&self) {
         if let Some(watch) = &self.watch {
-            let _ = watch.try_io(Interest::READABLE, || {
+            let _ = watch.try_io(Interest::READABLE, |_| {
                 Err::<(), _>(io::ErrorKind::WouldBlock.into())
             });
         }
@@ -252,19 +258,24 @@ impl Udp {
                 && error.kind() == io::ErrorKind::WouldBlock
             {
                 self.waiting.push_front(next);
-                if let Some(watch) = &self.watch {
-                    let _ = watch.try_io(Interest::WRITABLE, || {
+                if let Some(room) = &self.room {
+                    let _ = room.try_io(Interest::WRITABLE, |_| {
                         Err::<(), _>(io::ErrorKind::WouldBlock.into())
                     });
                 }
                 return;
             }
         }
+        self.room = None;
     }
 
     fn wait(&mut self, to: SocketAddr, contents: &[u8], segment_size: Option<usize>) {
         self.counters.blocked += 1;
-        if self.waiting.len() < WAITING_SENDS_MAX && self.arm().is_ok() {
+        if self.room.is_none() {
+            let watch = |socket| watched(socket, Interest::WRITABLE);
+            self.room = self.socket.try_clone().and_then(watch).ok();
+        }
+        if self.waiting.len() < WAITING_SENDS_MAX && self.room.is_some() {
             self.waiting.push_back(Waiting {
                 to,
                 contents: contents.to_vec(),
@@ -352,6 +363,16 @@ impl Udp {
             _ => Some(to),
         }
     }
+}
+
+/// Watches a socket for one thing only: the runtime's own socket type watches for both, and would wake us up whenever
+/// there is room to send.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for types that lie about their descriptor; a socket does not"
+)]
+fn watched(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 /// IPv4 addresses as such, also where an IPv6 socket shows them.
