@@ -30,19 +30,31 @@ pub(super) async fn serve(
     lifecycle: &mut Lifecycle,
     understood: &Understood,
 ) -> Result<Exit, CliError> {
-    let failed = |error: std::io::Error| CliError::new(Exit::Failed, "cannot serve", reason(&error));
+    let failed =
+        |error: std::io::Error| CliError::new(Exit::Failed, "cannot serve", reason(&error));
     listener.set_nonblocking(true).map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     let seed = stream::seed(&settings.process)?;
     let mut rng = Rng::new(seed);
     let node = format!("{:016x}", rng.next_u64());
-    let config = registry::Config { description_check: Some(is_genuine), ..registry::Config::default() };
+    let config = registry::Config {
+        description_check: Some(is_genuine),
+        ..registry::Config::default()
+    };
     let registry = Arc::new(Mutex::new(Registry::new(config, seed)));
     let server = Server::new(registry, move || clock.now());
     let channels = [ALL_CHANNELS.to_owned()];
-    let mut reporter =
-        stream::reporter(clock, progress, Tool::Tracker, &node, &channels, &settings.stats, true).await?;
+    let mut reporter = stream::reporter(
+        clock,
+        progress,
+        Tool::Tracker,
+        &node,
+        &channels,
+        &settings.stats,
+        true,
+    )
+    .await?;
     let mut start = Start::new(settings.stats.interval);
     start.listen = vec![local.to_string()];
     stream::fill_start(&mut start, understood);
@@ -87,7 +99,11 @@ fn counters(server: &Server) -> Counters {
     let http = server.http_stats();
     let rejects: Vec<(RejectCode, u64)> = stats.rejects().collect();
     let count = |wanted: RejectCode| {
-        rejects.iter().filter(|(code, _)| *code == wanted).map(|(_, count)| count).sum::<u64>()
+        rejects
+            .iter()
+            .filter(|(code, _)| *code == wanted)
+            .map(|(_, count)| count)
+            .sum::<u64>()
     };
     Counters {
         joins: stats.joins_total,
@@ -106,6 +122,7 @@ fn counters(server: &Server) -> Counters {
 
 /// Whether a description names this channel and swarm and its key signed it.
 fn is_genuine(name: &str, swarm_id: &str, description: &[u8]) -> bool {
-    stream::check_description(description)
-        .is_some_and(|description| description.name == name && description.swarm_id.to_string() == swarm_id)
+    stream::check_description(description).is_some_and(|description| {
+        description.name == name && description.swarm_id.to_string() == swarm_id
+    })
 }

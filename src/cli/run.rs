@@ -94,12 +94,17 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
     stream::block_on(async {
         let input = Input::open(&settings.input, settings.input_options).await;
         let input = input.map_err(|error| CliError::open(&error, Exit::NoInput))?;
+        if let Some(address) = input.address() {
+            tracing::info!("{} is at {address}", settings.input);
+        }
         let mut base = stream::Base::new(clock, &settings.net, &settings.process, progress)?;
         if settings.process.dry_run {
             return Ok(Exit::Done);
         }
         let tee: Vec<Endpoint> = settings.tee.iter().cloned().collect();
-        let tee = stream::open_outputs(&tee, &OutputOptions::default()).await?.pop();
+        let tee = stream::open_outputs(&tee, &OutputOptions::default())
+            .await?
+            .pop();
         let name = settings.channel.to_string();
         let (counter, first_chunk) = stream::open_counter(&settings.state_dir, &name)?;
         let title = settings.title.clone().unwrap_or_default();
@@ -136,17 +141,42 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         };
         let channels = vec![name.clone()];
         let to_stdout = settings.tee.iter().any(peer::writes_stdout);
-        let reporter =
-            stream::reporter(clock, &base.progress, Tool::Source, &peer_id.to_string(), &channels, &settings.stats, !to_stdout).await?;
-        let start = stream::start_record(&base.listen, settings.stats.interval, &swarm_id.to_string(), understood);
+        let reporter = stream::reporter(
+            clock,
+            &base.progress,
+            Tool::Source,
+            &peer_id.to_string(),
+            &channels,
+            &settings.stats,
+            !to_stdout,
+        )
+        .await?;
+        let start = stream::start_record(
+            &base.listen,
+            settings.stats.interval,
+            &swarm_id.to_string(),
+            understood,
+        );
         reporter.start(base.clock.now(), &start);
         reporter.live("waiting for media");
         let local = base.listen.local();
-        tracing::info!("channel {name} at {}", stream::address_line(&swarm_id, local));
+        tracing::info!(
+            "channel {name} at {}",
+            stream::address_line(&swarm_id, local)
+        );
         let mut lifecycle = live("p2ps-source", &settings.process)?;
         let config = stream::config(Role::Source, peer_id, &base, vec![swarm], &settings.serve);
         let streams = vec![Stream { name, rendezvous }];
-        let engine = stream::engine(base, config, streams, Some(input), tee, Vec::new(), reporter, Some(counter))?;
+        let engine = stream::engine(
+            base,
+            config,
+            streams,
+            Some(input),
+            tee,
+            Vec::new(),
+            reporter,
+            Some(counter),
+        )?;
         lifecycle.ready(stream::facts(local, &channels));
         let outcome = stream::drive(engine, &mut lifecycle).await;
         end(lifecycle, outcome)
@@ -241,7 +271,9 @@ impl Receiver<'_> {
             options.seed = base.rng.next_u64();
             let outputs = stream::open_outputs(self.outputs, &options).await?;
             let mut lifecycle = live(self.tool, self.process)?;
-            let outcome = self.join(base, outputs, &options, &mut lifecycle, understood).await;
+            let outcome = self
+                .join(base, outputs, &options, &mut lifecycle, understood)
+                .await;
             end(lifecycle, outcome)
         })
     }
@@ -265,20 +297,47 @@ impl Receiver<'_> {
             }
         }
         let channels: Vec<String> = found.iter().map(|found| found.name.clone()).collect();
-        let swarm = found.first().map_or_else(String::new, |found| found.swarm.swarm_id.to_string());
-        let tool = if self.role == Role::Relay { Tool::Relay } else { Tool::Peer };
+        let swarm = found
+            .first()
+            .map_or_else(String::new, |found| found.swarm.swarm_id.to_string());
+        let tool = if self.role == Role::Relay {
+            Tool::Relay
+        } else {
+            Tool::Peer
+        };
         let stdout_is_free = tool == Tool::Relay && !self.outputs.iter().any(peer::writes_stdout);
         let node = peer_id.to_string();
-        let reporter = stream::reporter(base.clock, &base.progress, tool, &node, &channels, self.stats, stdout_is_free).await?;
-        reporter.start(base.clock.now(), &stream::start_record(&base.listen, self.stats.interval, &swarm, understood));
+        let reporter = stream::reporter(
+            base.clock,
+            &base.progress,
+            tool,
+            &node,
+            &channels,
+            self.stats,
+            stdout_is_free,
+        )
+        .await?;
+        reporter.start(
+            base.clock.now(),
+            &stream::start_record(&base.listen, self.stats.interval, &swarm, understood),
+        );
         reporter.live("looking for a parent");
         let (swarms, streams) = found
             .into_iter()
-            .map(|found| (found.swarm, Stream { name: found.name, rendezvous: found.rendezvous }))
+            .map(|found| {
+                (
+                    found.swarm,
+                    Stream {
+                        name: found.name,
+                        rendezvous: found.rendezvous,
+                    },
+                )
+            })
             .unzip();
         let config = stream::config(self.role, peer_id, &base, swarms, self.serve);
         let timeout = self.joins.iter().filter_map(|join| join.timeout).min();
-        let mut engine = stream::engine(base, config, streams, None, None, outputs, reporter, None)?;
+        let mut engine =
+            stream::engine(base, config, streams, None, None, outputs, reporter, None)?;
         engine.blocking = options.blocking;
         engine.on_end = self.on_end;
         engine.timeout = timeout;
@@ -303,7 +362,15 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
     }
     stream::block_on(async {
         let mut lifecycle = live("p2ps-tracker", &settings.process)?;
-        let outcome = rendezvous::serve(clock, listener, &settings, &progress, &mut lifecycle, understood).await;
+        let outcome = rendezvous::serve(
+            clock,
+            listener,
+            &settings,
+            &progress,
+            &mut lifecycle,
+            understood,
+        )
+        .await;
         end(lifecycle, outcome)
     })
 }

@@ -17,7 +17,8 @@ use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
 use crate::io::clock::Clock;
 use crate::io::engine::{
-    Counter, End, Engine, NotFound, OnEnd, Rendezvous, Reporter, Show, Stream, counter_path, find_channel,
+    Counter, End, Engine, NotFound, OnEnd, Rendezvous, Reporter, Show, Stream, Teller,
+    counter_path, find_channel,
 };
 use crate::io::lifecycle::Lifecycle;
 use crate::io::lines::{Destination, Sink};
@@ -63,11 +64,19 @@ pub(super) struct Base {
 
 impl Base {
     /// Binds the sockets and draws the seed.
-    pub(super) fn new(clock: Clock, net: &Net, process: &Process, progress: Progress) -> Result<Self, CliError> {
-        let failed = |what: &'static str| move |error: std::io::Error| CliError::new(Exit::Bind, what, reason(&error));
+    pub(super) fn new(
+        clock: Clock,
+        net: &Net,
+        process: &Process,
+        progress: Progress,
+    ) -> Result<Self, CliError> {
+        let failed = |what: &'static str| {
+            move |error: std::io::Error| CliError::new(Exit::Bind, what, reason(&error))
+        };
         let listen = bind_udp(net)?;
         let local = listen.local_addr().map_err(failed("cannot bind"))?;
-        let dial = Udp::dial_socket(local, net.bind_dev.as_deref()).map_err(failed("cannot bind"))?;
+        let dial =
+            Udp::dial_socket(local, net.bind_dev.as_deref()).map_err(failed("cannot bind"))?;
         let seed = seed(process)?;
         let mut rng = Rng::new(seed);
         Ok(Self {
@@ -87,9 +96,16 @@ impl Base {
     }
 
     /// The trackers of a channel, to be kept informed.
-    pub(super) fn announcer(&mut self, identity: Identity, trackers: &[TrackerUrl]) -> (Announcer, Vec<String>) {
+    pub(super) fn announcer(
+        &mut self,
+        identity: Identity,
+        trackers: &[TrackerUrl],
+    ) -> (Announcer, Vec<String>) {
         let urls: Vec<String> = trackers.iter().map(TrackerUrl::to_url).collect();
-        (Announcer::new(self.clock.now(), identity, urls.len(), self.rng.child()), urls)
+        (
+            Announcer::new(self.clock.now(), identity, urls.len(), self.rng.child()),
+            urls,
+        )
     }
 }
 
@@ -99,18 +115,31 @@ pub(super) fn seed(process: &Process) -> Result<Seed, CliError> {
         return Ok(Seed::from_number(number));
     }
     let mut bytes = [0; 32];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| CliError::new(Exit::Failed, "cannot draw random numbers", "the system gives none"))?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
+        CliError::new(
+            Exit::Failed,
+            "cannot draw random numbers",
+            "the system gives none",
+        )
+    })?;
     Ok(Seed::from_bytes(bytes))
 }
 
 /// Opens outputs.
-pub(super) async fn open_outputs(endpoints: &[Endpoint], options: &OutputOptions) -> Result<Vec<Output>, CliError> {
+pub(super) async fn open_outputs(
+    endpoints: &[Endpoint],
+    options: &OutputOptions,
+) -> Result<Vec<Output>, CliError> {
     let mut outputs = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
         let is_file = matches!(endpoint, Endpoint::File(_));
-        let options = OutputOptions { rotate: options.rotate.filter(|_| is_file), ..options.clone() };
-        let output = Output::open(endpoint, &options).await.map_err(|error| CliError::open(&error, Exit::Output))?;
+        let options = OutputOptions {
+            rotate: options.rotate.filter(|_| is_file),
+            ..options.clone()
+        };
+        let output = Output::open(endpoint, &options)
+            .await
+            .map_err(|error| CliError::open(&error, Exit::Output))?;
         if let Some(address) = output.address() {
             tracing::info!("{endpoint} is at {address}");
         }
@@ -130,8 +159,15 @@ pub(super) async fn reporter(
     stdout_is_free: bool,
 ) -> Result<Reporter, CliError> {
     let now = clock.now();
-    let recorders =
-        channels.iter().map(|channel| Recorder::new(crate::time::Instant::ZERO, clock.epoch(), tool, node, channel));
+    let recorders = channels.iter().map(|channel| {
+        Recorder::new(
+            crate::time::Instant::ZERO,
+            clock.epoch(),
+            tool,
+            node,
+            channel,
+        )
+    });
     let mut sinks = Vec::new();
     for dest in &stats.dests {
         sinks.push(open_sink(dest)?);
@@ -141,27 +177,46 @@ pub(super) async fn reporter(
     if stdout_is_free && stats.dests.is_empty() && !is_terminal {
         sinks.push(open_sink(&Destination::Stdout)?);
     }
-    let line: Option<Box<dyn Fn(&str)>> = (stdout_is_free && is_terminal && stats.dests.is_empty()).then(|| {
-        let print: Box<dyn Fn(&str)> = Box::new(|text: &str| {
-            let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{text}\n"));
+    let line: Option<Teller> =
+        (stdout_is_free && is_terminal && stats.dests.is_empty()).then(|| {
+            let print: Teller = Box::new(|text: &str| {
+                let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{text}\n"));
+            });
+            print
         });
-        print
-    });
     let shared = match stats.metrics {
         Some(listen) => Some(serve_metrics(tool, channels, listen).await?),
         None => None,
     };
     let progress = progress.clone();
-    let live: Box<dyn Fn(&str)> = Box::new(move |text: &str| {
-        if text.is_empty() { progress.clear() } else { progress.set(text) }
+    let live: Teller = Box::new(move |text: &str| {
+        if text.is_empty() {
+            progress.clear()
+        } else {
+            progress.set(text)
+        }
     });
-    let show = Show { live: Some(live), line };
-    Ok(Reporter::new(now, recorders.collect(), sinks, shared, show, stats.interval))
+    let show = Show {
+        live: Some(live),
+        line,
+    };
+    Ok(Reporter::new(
+        now,
+        recorders.collect(),
+        sinks,
+        shared,
+        show,
+        stats.interval,
+    ))
 }
 
 fn open_sink(destination: &Destination) -> Result<Sink, CliError> {
     Sink::open(destination).map_err(|error| {
-        CliError::new(Exit::Output, format!("cannot write records to {destination}"), reason(&error))
+        CliError::new(
+            Exit::Output,
+            format!("cannot write records to {destination}"),
+            reason(&error),
+        )
     })
 }
 
@@ -177,7 +232,9 @@ pub(super) async fn serve_metrics(
         Some(ip) => SocketAddr::new(ip, listen.port),
         None => SocketAddr::from(([127, 0, 0, 1], listen.port)),
     };
-    let listener = metrics::bind(addr).await.map_err(|error| CliError::bind(addr, &error))?;
+    let listener = metrics::bind(addr)
+        .await
+        .map_err(|error| CliError::bind(addr, &error))?;
     if let Ok(addr) = listener.local_addr() {
         tracing::info!("metrics at http://{addr}/metrics");
     }
@@ -191,7 +248,12 @@ pub(super) async fn serve_metrics(
 }
 
 /// The `start` record, and the facts for hooks.
-pub(super) fn start_record(engine_addr: &Udp, interval: Duration, swarm: &str, understood: &Understood) -> Start {
+pub(super) fn start_record(
+    engine_addr: &Udp,
+    interval: Duration,
+    swarm: &str,
+    understood: &Understood,
+) -> Start {
     let mut start = Start::new(interval);
     start.listen = vec![engine_addr.local().to_string()];
     start.swarm = Some(swarm.to_owned());
@@ -204,7 +266,9 @@ pub(super) fn start_record(engine_addr: &Udp, interval: Duration, swarm: &str, u
 
 /// What every `start` record says about machine, process and settings.
 pub(super) fn fill_start(start: &mut Start, understood: &Understood) {
-    start.host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    start.host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .map(|name| name.trim().to_owned());
     start.pid = Some(std::process::id());
     start.settings = understood
         .settings
@@ -224,7 +288,10 @@ async fn resolve(parent: &ParentAddr, family: Family) -> Option<SocketAddr> {
     };
     match &parent.host {
         Host::Ip(ip) => Some(SocketAddr::new(*ip, parent.port)).filter(fits),
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), parent.port)).await.ok()?.find(fits),
+        Host::Name(name) => tokio::net::lookup_host((name.as_str(), parent.port))
+            .await
+            .ok()?
+            .find(fits),
     }
 }
 
@@ -246,14 +313,20 @@ async fn resolve_all(
                 None => unknown = Some(parent),
             }
         }
-        let Some(unknown) = unknown else { return Ok(addrs) };
+        let Some(unknown) = unknown else {
+            return Ok(addrs);
+        };
         // One that can be called is enough to begin with.
         if !addrs.is_empty() {
             tracing::warn!("cannot look up {unknown}: going on without it");
             return Ok(addrs);
         }
         if timeout.is_some_and(|timeout| clock.now() >= crate::time::Instant::ZERO + timeout) {
-            return Err(CliError::new(Exit::Unreachable, format!("cannot reach {unknown}"), "name not found"));
+            return Err(CliError::new(
+                Exit::Unreachable,
+                format!("cannot reach {unknown}"),
+                "name not found",
+            ));
         }
         if !std::mem::replace(&mut told, true) {
             tracing::warn!("cannot look up {unknown}: name not found; trying again");
@@ -279,11 +352,21 @@ pub(super) async fn find(
     plays: bool,
     skip: bool,
 ) -> Result<Option<Found>, CliError> {
-    let parents =
-        resolve_all(&base.clock, &join.parents, base.net.family, join.timeout, &base.progress).await?;
+    let parents = resolve_all(
+        &base.clock,
+        &join.parents,
+        base.net.family,
+        join.timeout,
+        &base.progress,
+    )
+    .await?;
     let identity = Identity {
         peer_id: peer_id.to_string(),
-        role: if role == Role::Relay { TrackerRole::Relay } else { TrackerRole::Peer },
+        role: if role == Role::Relay {
+            TrackerRole::Relay
+        } else {
+            TrackerRole::Peer
+        },
         channel: match &join.channel {
             ChannelKey::Name(name) => Some(name.to_string()),
             ChannelKey::Id(_) => None,
@@ -298,7 +381,10 @@ pub(super) async fn find(
         addresses: Vec::new(),
     };
     let announcer = (!join.trackers.is_empty()).then(|| base.announcer(identity, &join.trackers));
-    let playout = plays.then_some(PlayoutConfig { latency: join.latency, skip });
+    let playout = plays.then_some(PlayoutConfig {
+        latency: join.latency,
+        skip,
+    });
     let swarm = |swarm_id| SwarmConfig {
         swarm_id,
         window: join.window,
@@ -323,10 +409,10 @@ pub(super) async fn find(
         )),
         (ChannelKey::Name(name), Some((announcer, urls))) => {
             base.progress.set(&format!("looking for channel {name}"));
-            let mut signals = Signals::new().map_err(|error| CliError::new(Exit::Failed, "cannot take signals", reason(&error)))?;
-            let stop = async {
-                while signals.next().await != Signal::Stop {}
-            };
+            let mut signals = Signals::new().map_err(|error| {
+                CliError::new(Exit::Failed, "cannot take signals", reason(&error))
+            })?;
+            let stop = async { while signals.next().await != Signal::Stop {} };
             let say = |text: &str| tracing::warn!("{text}");
             let found = find_channel(&base.clock, announcer, &urls, join.timeout, stop, say).await;
             match found {
@@ -335,12 +421,18 @@ pub(super) async fn find(
                     swarm.description = genuine(found.description, &found.swarm_id);
                     let mut rendezvous = Rendezvous::new(announcer, urls);
                     rendezvous.begin_with(addrs);
-                    Ok(Some(Found { name: name.to_string(), swarm, rendezvous: Some(rendezvous) }))
+                    Ok(Some(Found {
+                        name: name.to_string(),
+                        swarm,
+                        rendezvous: Some(rendezvous),
+                    }))
                 }
                 Err(NotFound::Stopped) => Ok(None),
-                Err(NotFound::NoChannel) => {
-                    Err(CliError::new(Exit::NoChannel, format!("no channel {name}"), "no tracker knows it"))
-                }
+                Err(NotFound::NoChannel) => Err(CliError::new(
+                    Exit::NoChannel,
+                    format!("no channel {name}"),
+                    "no tracker knows it",
+                )),
                 Err(NotFound::Unreachable(list)) => Err(unreachable(&list)),
             }
         }
@@ -348,8 +440,15 @@ pub(super) async fn find(
 }
 
 fn unreachable(list: &[(String, String)]) -> CliError {
-    let each: Vec<String> = list.iter().map(|(url, why)| format!("{} ({why})", host_of(url))).collect();
-    let why = if each.is_empty() { "no answer in time".to_owned() } else { each.join(", ") };
+    let each: Vec<String> = list
+        .iter()
+        .map(|(url, why)| format!("{} ({why})", host_of(url)))
+        .collect();
+    let why = if each.is_empty() {
+        "no answer in time".to_owned()
+    } else {
+        each.join(", ")
+    };
     CliError::new(Exit::Unreachable, "cannot reach any tracker", why)
 }
 
@@ -360,20 +459,31 @@ fn host_of(url: &str) -> &str {
 }
 
 /// A description whose signature holds for the swarm.
-fn genuine(description: Option<bytes::Bytes>, swarm_id: &crate::ids::SwarmId) -> Option<bytes::Bytes> {
+fn genuine(
+    description: Option<bytes::Bytes>,
+    swarm_id: &crate::ids::SwarmId,
+) -> Option<bytes::Bytes> {
     let bytes = description?;
-    check_description(&bytes).filter(|description| description.swarm_id == *swarm_id).map(|_| bytes)
+    check_description(&bytes)
+        .filter(|description| description.swarm_id == *swarm_id)
+        .map(|_| bytes)
 }
 
 /// Reads a channel description and verifies it by the key that it names.
 pub(super) fn check_description(bytes: &[u8]) -> Option<ChannelDescription> {
     let description = ChannelDescription::decode(bytes::Bytes::copy_from_slice(bytes)).ok()?;
     let key = crate::integrity::key::VerifyingKey::from_swarm_id(&description.swarm_id).ok()?;
-    key.verify(&description.signed_bytes(), &description.signature).then_some(description)
+    key.verify(&description.signed_bytes(), &description.signature)
+        .then_some(description)
 }
 
 /// What a source says about its channel.
-pub(super) fn describe(key: &SigningKey, name: &str, title: &str, chunk_packets: u8) -> Option<bytes::Bytes> {
+pub(super) fn describe(
+    key: &SigningKey,
+    name: &str,
+    title: &str,
+    chunk_packets: u8,
+) -> Option<bytes::Bytes> {
     let mut description = ChannelDescription {
         name: name.to_owned(),
         title: title.to_owned(),
@@ -391,16 +501,27 @@ pub(super) fn describe(key: &SigningKey, name: &str, title: &str, chunk_packets:
 
 /// The name of a node with a key: the head of the key's hash.
 pub(super) fn peer_id_of(key: &SigningKey) -> PeerId {
-    let hash = digest(HashFunction::Sha256, key.swarm_id().as_bytes().get(1..).unwrap_or_default());
+    let hash = digest(
+        HashFunction::Sha256,
+        key.swarm_id().as_bytes().get(1..).unwrap_or_default(),
+    );
     PeerId::from_bytes(hash.as_bytes().first_chunk().copied().unwrap_or_default())
 }
 
 /// Opens the counter of a source, making its directory.
-pub(super) fn open_counter(state_dir: &Path, name: &str) -> Result<(Counter, ChunkIndex), CliError> {
+pub(super) fn open_counter(
+    state_dir: &Path,
+    name: &str,
+) -> Result<(Counter, ChunkIndex), CliError> {
     let path = counter_path(state_dir, name);
     std::fs::create_dir_all(state_dir)
         .and_then(|()| Counter::open(&path))
-        .map_err(|error| CliError::usage(format!("cannot use counter {}", shown_path(&path)), reason(&error)))
+        .map_err(|error| {
+            CliError::usage(
+                format!("cannot use counter {}", shown_path(&path)),
+                reason(&error),
+            )
+        })
 }
 
 /// The one line that says how to join a channel by hand.
@@ -415,17 +536,29 @@ pub(super) fn address_line(swarm_id: &crate::ids::SwarmId, local: SocketAddr) ->
 
 /// What a tool needs to be ready, and what its hooks are told.
 pub(super) fn facts(local: SocketAddr, channels: &[String]) -> Vec<(&'static str, String)> {
-    vec![("LISTEN", local.to_string()), ("PORT", local.port().to_string()), ("CHANNEL", channels.join(" "))]
+    vec![
+        ("LISTEN", local.to_string()),
+        ("PORT", local.port().to_string()),
+        ("CHANNEL", channels.join(" ")),
+    ]
 }
 
 /// The node's part of the settings.
-pub(super) fn config(role: Role, peer_id: PeerId, base: &Base, swarms: Vec<SwarmConfig>, serve: &Serve) -> Config {
+pub(super) fn config(
+    role: Role,
+    peer_id: PeerId,
+    base: &Base,
+    swarms: Vec<SwarmConfig>,
+    serve: &Serve,
+) -> Config {
     Config {
         role,
         peer_id,
         epoch: base.clock.epoch(),
         extensions: true,
-        children_max: serve.max_children.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+        children_max: serve.max_children.map_or(usize::MAX, |count| {
+            usize::try_from(count).unwrap_or(usize::MAX)
+        }),
         upload_limit_bps: serve.upload_limit.map(|rate| rate.bits_per_second()),
         swarms,
     }
@@ -459,7 +592,6 @@ pub(super) fn engine(
         timeout: None,
         counter,
         reporter,
-        drain_timeout: None,
     })
 }
 
@@ -470,11 +602,20 @@ pub(super) async fn drive(engine: Engine, lifecycle: &mut Lifecycle) -> Result<E
         .await
         .map_err(|error| CliError::new(Exit::Failed, "cannot run", reason(&error)))?;
     match end {
-        End::Stopped | End::InputEnded | End::ChannelEnded | End::ReaderClosed | End::Drained => Ok(Exit::Done),
+        End::Stopped | End::InputEnded | End::ChannelEnded | End::ReaderClosed | End::Drained => {
+            Ok(Exit::Done)
+        }
         End::NoMedia(None) => Err(CliError::no_media()),
-        End::NoMedia(Some(error)) => Err(CliError::new(Exit::NoInput, "cannot read input", reason(&error))),
+        End::NoMedia(Some(error)) => Err(CliError::new(
+            Exit::NoInput,
+            "cannot read input",
+            reason(&error),
+        )),
         End::OutputFailed(error) => Err(CliError::write_output(&error)),
-        End::TimedOut => Err(CliError::new(Exit::Unreachable, "no media in time", "no source, relay or peer sent any")),
+        End::TimedOut => Err(CliError::new(
+            Exit::Unreachable,
+            "no media in time",
+            "no source, relay or peer sent any",
+        )),
     }
 }
-

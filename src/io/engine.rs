@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-pub use report::{Reporter, Show};
+pub use report::{Reporter, Show, Teller};
 pub use source::Counter;
 pub use trackers::{Found, NotFound, Rendezvous, find_channel};
 
@@ -112,8 +112,6 @@ pub struct Engine {
     pub counter: Option<Counter>,
     /// Records, metrics and lines for people.
     pub reporter: Reporter,
-    /// When no child is left after a request to drain, the tool ends.
-    pub drain_timeout: Option<Duration>,
 }
 
 /// What changes while the loop runs.
@@ -129,7 +127,9 @@ struct Run {
     warned_raw: bool,
     held: Option<MediaOut>,
     channels_ended: usize,
-    draining_since: Option<Instant>,
+    draining: bool,
+    /// When the service manager wants to hear from us next.
+    alive_at: Option<Instant>,
     end: Option<End>,
 }
 
@@ -159,13 +159,21 @@ impl Engine {
             warned_raw: false,
             held: None,
             channels_ended: 0,
-            draining_since: None,
+            draining: false,
+            alive_at: lifecycle
+                .watchdog_period()
+                .map(|period| self.clock.now() + period),
             end: None,
         };
         let now = self.clock.now();
         self.node.handle_timeout(now);
         while run.end.is_none() {
             self.step(&mut run);
+            let now = self.clock.now();
+            if run.alive_at.is_some_and(|at| now >= at) {
+                lifecycle.alive();
+                run.alive_at = lifecycle.watchdog_period().map(|period| now + period);
+            }
             if run.end.is_some() {
                 break;
             }
@@ -214,27 +222,45 @@ impl Engine {
         let mut at = self.reporter.due();
         at = at.min(self.node.poll_timeout(now).unwrap_or(at));
         for stream in &self.streams {
-            if let Some(due) = stream.rendezvous.as_ref().and_then(Rendezvous::poll_timeout) {
+            if let Some(due) = stream
+                .rendezvous
+                .as_ref()
+                .and_then(Rendezvous::poll_timeout)
+            {
                 at = at.min(due);
             }
         }
         if let Some(timeout) = self.timeout.filter(|_| !run.saw_media) {
             at = at.min(Instant::ZERO + timeout);
         }
-        [run.listen_at, run.input_done.map(|since| since + DRAIN_SPAN)].into_iter().flatten().fold(at, Instant::min)
+        [
+            run.listen_at,
+            run.input_done.map(|since| since + DRAIN_SPAN),
+            run.alive_at,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(at, Instant::min)
     }
 
     async fn wait(
         &mut self,
         run: &mut Run,
         signals: &mut Signals,
-        lifecycle: &mut Lifecycle,
+        lifecycle: &Lifecycle,
     ) -> std::io::Result<()> {
         let now = self.clock.now();
         let deadline = self.deadline(run, now);
         let timer = tokio::time::sleep_until(self.clock.to_system(deadline));
         let full = self.blocking && run.held.is_some();
-        let Self { dial, listen, input, outputs, tee, .. } = self;
+        let Self {
+            dial,
+            listen,
+            input,
+            outputs,
+            tee,
+            ..
+        } = self;
         tokio::select! {
             biased;
             signal = signals.next() => self.on_signal(run, signal, lifecycle),
@@ -274,13 +300,26 @@ impl Engine {
 
     /// Reads both sockets dry.
     fn receive(&mut self, run: &mut Run) {
-        let Self { node, dial, listen, clock, .. } = self;
+        let Self {
+            node,
+            dial,
+            listen,
+            clock,
+            ..
+        } = self;
         let clock = *clock;
         let now = clock.now();
         dial.flush(now);
         listen.flush(now);
         let take = |node: &mut Node, port: Port, received: super::udp::Received| {
-            node.handle_datagrams(clock.now(), received.arrived, port, received.from, received.train, received.stride);
+            node.handle_datagrams(
+                clock.now(),
+                received.arrived,
+                port,
+                received.from,
+                received.train,
+                received.stride,
+            );
         };
         dial.receive(&clock, |received| take(node, Port::Dial, received));
         let drained = listen.receive(&clock, |received| take(node, Port::Listen, received));
@@ -299,7 +338,13 @@ impl Engine {
             return;
         }
         let hurried = run.urgent_at.is_some_and(|at| now - at < URGENT_SPAN);
-        run.listen_at = Some(now + if hurried { LISTEN_PAUSE_URGENT } else { LISTEN_PAUSE });
+        run.listen_at = Some(
+            now + if hurried {
+                LISTEN_PAUSE_URGENT
+            } else {
+                LISTEN_PAUSE
+            },
+        );
         self.listen.disarm();
     }
 
@@ -314,8 +359,9 @@ impl Engine {
             Signal::Drain => {
                 lifecycle.status("draining");
                 self.node.drain();
-                run.draining_since.get_or_insert(self.clock.now());
-                self.reporter.state(self.clock.now(), 0, StateChange::to(State::Draining));
+                run.draining = true;
+                self.reporter
+                    .state(self.clock.now(), 0, StateChange::to(State::Draining));
                 tracing::info!("draining: no new children, leaving when none are left");
             }
         }
@@ -325,7 +371,9 @@ impl Engine {
     fn take_events(&mut self, run: &mut Run, now: Instant) {
         self.offer_held(run);
         while run.held.is_none() || !self.blocking {
-            let Some(event) = self.node.poll_event() else { break };
+            let Some(event) = self.node.poll_event() else {
+                break;
+            };
             match event {
                 Event::Playout { swarm, release } => self.on_release(run, now, swarm, release),
                 event => self.on_event(now, event),
@@ -335,12 +383,20 @@ impl Engine {
 
     fn on_release(&mut self, run: &mut Run, now: Instant, swarm: usize, release: Release) {
         match release {
-            Release::Media { chunk, payload, entry } => {
+            Release::Media {
+                chunk,
+                payload,
+                entry,
+            } => {
                 if !run.saw_media {
                     run.saw_media = true;
                     self.reporter.first_media(now, swarm, chunk.get());
                 }
-                let media = MediaOut { bytes: payload, entry, chunk: chunk.get() };
+                let media = MediaOut {
+                    bytes: payload,
+                    entry,
+                    chunk: chunk.get(),
+                };
                 if self.blocking && self.outputs.iter().any(Output::is_full) {
                     run.held = Some(media);
                     self.node.pause_playout(swarm, true);
@@ -351,13 +407,15 @@ impl Engine {
                 }
             }
             Release::Lost { range, chunk_count } => {
-                self.reporter.skipped(now, swarm, range.first().get(), chunk_count);
+                self.reporter
+                    .skipped(now, swarm, range.first().get(), chunk_count);
             }
             Release::Jump(range) => tracing::debug!("the source skipped chunks {range}"),
             Release::Stalled => self.reporter.stalled(now, swarm),
             Release::Resumed(span) => self.reporter.resumed(now, swarm, span),
             Release::Ended => {
-                self.reporter.state(now, swarm, StateChange::to(State::Ended));
+                self.reporter
+                    .state(now, swarm, StateChange::to(State::Ended));
                 match self.on_end {
                     OnEnd::Wait => self.node.go_on(swarm),
                     OnEnd::Exit => run.channels_ended += 1,
@@ -381,32 +439,64 @@ impl Engine {
 
     fn on_event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::ParentChanged { swarm, addr, peer, first } => {
+            Event::ParentChanged {
+                swarm,
+                addr,
+                peer,
+                first,
+            } => {
                 self.want_parents(now, swarm, false);
                 self.reporter.parent(now, swarm, addr, peer, first);
             }
-            Event::ParentLost { swarm, addr, reason } => {
+            Event::ParentLost {
+                swarm,
+                addr,
+                reason,
+            } => {
                 self.want_parents(now, swarm, true);
-                self.reporter.parent_lost(now, swarm, addr, loss_text(reason));
+                self.reporter
+                    .parent_lost(now, swarm, addr, loss_text(reason));
             }
-            Event::ParentRefused { swarm, addr, reason } => {
+            Event::ParentRefused {
+                swarm,
+                addr,
+                reason,
+            } => {
                 self.want_parents(now, swarm, true);
-                self.reporter.warn(now, swarm, "refused", &format!("{addr} does not take us: {}", refusal_text(reason)));
+                self.reporter.warn(
+                    now,
+                    swarm,
+                    "refused",
+                    &format!("{addr} does not take us: {}", refusal_text(reason)),
+                );
             }
             Event::NeedParents { swarm } => self.want_parents(now, swarm, true),
             Event::ChildJoined { addr, .. } => tracing::debug!("{addr} joined"),
             Event::ChildLeft { addr, .. } => tracing::debug!("{addr} left"),
             Event::Described { swarm, description } => self.reporter.described(swarm, description),
-            Event::Violated { addr, violation, banned } => {
+            Event::Violated {
+                addr,
+                violation,
+                banned,
+            } => {
                 let end = if banned { ": channel closed" } else { "" };
-                self.reporter.warn(now, 0, "violation", &format!("{violation} from {addr}{end}"));
+                self.reporter.warn(
+                    now,
+                    0,
+                    "violation",
+                    &format!("{violation} from {addr}{end}"),
+                );
             }
             Event::Equivocation { swarm, chunk } => {
-                let text = format!("the source signed chunk {chunk} twice with different contents: is its key stolen?");
+                let text = format!(
+                    "the source signed chunk {chunk} twice with different contents: is its key stolen?"
+                );
                 self.reporter.warn(now, swarm, "equivocation", &text);
             }
             Event::PathTooNarrow { addr } => {
-                let text = format!("full-size datagrams do not reach {addr}: try --chunk-packets 6 or less at the source");
+                let text = format!(
+                    "full-size datagrams do not reach {addr}: try --chunk-packets 6 or less at the source"
+                );
                 self.reporter.warn(now, 0, "mtu", &text);
             }
             Event::Playout { .. } => {}
@@ -414,20 +504,30 @@ impl Engine {
     }
 
     fn want_parents(&mut self, now: Instant, swarm: usize, wanting: bool) {
-        if let Some(rendezvous) = self.streams.get_mut(swarm).and_then(|stream| stream.rendezvous.as_mut()) {
+        if let Some(rendezvous) = self
+            .streams
+            .get_mut(swarm)
+            .and_then(|stream| stream.rendezvous.as_mut())
+        {
             rendezvous.want_parents(now, wanting);
         }
     }
 
     fn take_tracker_news(&mut self, now: Instant) {
         for index in 0..self.streams.len() {
-            let Some(rendezvous) = self.streams.get_mut(index).and_then(|stream| stream.rendezvous.as_mut()) else {
+            let Some(rendezvous) = self
+                .streams
+                .get_mut(index)
+                .and_then(|stream| stream.rendezvous.as_mut())
+            else {
                 continue;
             };
             while let Some(news) = rendezvous.poll_news() {
                 match news {
                     trackers::News::Parents(addrs) => self.node.set_candidates(now, index, &addrs),
-                    trackers::News::Trouble(text) => self.reporter.warn(now, index, "tracker", &text),
+                    trackers::News::Trouble(text) => {
+                        self.reporter.warn(now, index, "tracker", &text)
+                    }
                     trackers::News::Fine(text) => tracing::info!("{text}"),
                 }
             }
@@ -446,7 +546,7 @@ impl Engine {
         }
     }
 
-    fn check_end(&mut self, run: &mut Run, now: Instant) {
+    fn check_end(&self, run: &mut Run, now: Instant) {
         if let Some(since) = run.input_done
             && (self.node.is_drained() || now - since >= DRAIN_SPAN)
         {
@@ -459,12 +559,13 @@ impl Engine {
                 run.end = Some(End::ChannelEnded);
             }
         }
-        if self.timeout.is_some_and(|timeout| !run.saw_media && now >= Instant::ZERO + timeout) {
+        if self
+            .timeout
+            .is_some_and(|timeout| !run.saw_media && now >= Instant::ZERO + timeout)
+        {
             run.end = Some(End::TimedOut);
         }
-        if let Some(since) = run.draining_since
-            && (self.node.child_count() == 0 || self.drain_timeout.is_some_and(|limit| now - since >= limit))
-        {
+        if run.draining && self.node.child_count() == 0 {
             run.end = Some(End::Drained);
         }
     }
@@ -479,7 +580,10 @@ impl Engine {
         let now = self.clock.now();
         self.node.close(now);
         self.transmit(now);
-        let leaving = self.streams.iter_mut().filter_map(|stream| stream.rendezvous.as_mut());
+        let leaving = self
+            .streams
+            .iter_mut()
+            .filter_map(|stream| stream.rendezvous.as_mut());
         let leaves: Vec<_> = leaving.map(|rendezvous| rendezvous.leave(now)).collect();
         for output in self.outputs.iter().chain(&self.tee) {
             if !matches!(end, End::ReaderClosed | End::OutputFailed(_)) {
@@ -512,13 +616,20 @@ async fn tee_ended(tee: &Option<Output>) -> Outcome {
 
 /// The first output that ended, and how.
 async fn first_ended(outputs: &[Output]) -> (usize, Outcome) {
-    let waits = outputs.iter().enumerate().map(|(index, output)| Box::pin(async move { (index, output.ended().await) }));
+    let waits = outputs
+        .iter()
+        .enumerate()
+        .map(|(index, output)| Box::pin(async move { (index, output.ended().await) }));
     futures_first(waits.collect()).await
 }
 
 /// The first output that has room again.
 async fn first_ready(outputs: &[Output]) {
-    let full: Vec<_> = outputs.iter().filter(|output| output.is_full()).map(|output| Box::pin(output.ready())).collect();
+    let full: Vec<_> = outputs
+        .iter()
+        .filter(|output| output.is_full())
+        .map(|output| Box::pin(output.ready()))
+        .collect();
     if !full.is_empty() {
         futures_first(full).await;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::push::send;
-use super::{Event, Loss, Node};
+use super::{Event, Loss, Node, Port};
 use crate::chunk::ChunkIndex;
 use crate::ids::PeerId;
 use crate::integrity::key::VerifyingKey;
@@ -34,9 +34,9 @@ const ACK_WAIT: Duration = Duration::from_secs(1);
 const RETRY_FULL: Duration = Duration::from_secs(2);
 
 impl Node {
-    pub(super) fn hello_for(&self, at: usize) -> Message {
-        let _ = at;
-        Message::Extension(Extension::Hello(Hello {
+    /// What we say about ourselves.
+    pub(super) fn hello(&self) -> Extension {
+        Extension::Hello(Hello {
             peer_id: self.peer_id,
             role: self.role.code(),
             uplink_kbps: self
@@ -45,7 +45,7 @@ impl Node {
             degree_max: u16::try_from(self.children_max).unwrap_or(u16::MAX),
             slots_free: self.slots_free(),
             ..Hello::default()
-        }))
+        })
     }
 
     /// Children it would still take.
@@ -77,8 +77,13 @@ impl Node {
     ) {
         match extension {
             Extension::Hello(hello) => {
-                if let Some(channel) = self.channels.get_mut(at) {
-                    channel.hello = Some(hello);
+                if let Some(channel) = self.channels.get_mut(at)
+                    && channel.hello.replace(hello).is_none()
+                    && channel.port == Port::Listen
+                {
+                    // Who called introduced itself with its last handshake datagram; now it learns who we are.
+                    let ours = self.hello();
+                    self.send_extension(now, at, ours);
                 }
             }
             Extension::Subscribe(subscribe) => self.on_subscribe(now, at, &subscribe),

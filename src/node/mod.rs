@@ -51,6 +51,10 @@ const TICK: Duration = Duration::from_millis(100);
 const TICK_SLACK: Duration = Duration::from_millis(50);
 /// How long what was announced and not pushed is followed.
 const MISSED_SPAN: Duration = Duration::from_secs(10);
+/// Chunks looked up for the requests and announcements of one datagram: ranges are cheap to name (S-26).
+const WORK_PER_DATAGRAM: u64 = 4096;
+/// A range this wide is nonsense whoever names it.
+const RANGE_MAX: u64 = 1 << 63;
 /// Events kept for a shell that does not fetch them; beyond it the oldest notices go, never media.
 const EVENTS_MAX: usize = 4096;
 
@@ -243,6 +247,8 @@ pub struct Node {
     stats: NodeStats,
     /// Whether remotes that come in sent something that should not wait.
     listen_urgency: bool,
+    /// Chunks that the datagram at hand may still have us look at.
+    work_left: u64,
     /// Reused by the source.
     signed: Vec<Signed>,
 }
@@ -282,6 +288,7 @@ impl Node {
             closed: false,
             stats: NodeStats::default(),
             listen_urgency: false,
+            work_left: 0,
             signed: Vec::new(),
         })
     }
@@ -359,6 +366,7 @@ impl Node {
         let Some(format) = self.swarms.get(swarm).map(|swarm| swarm.terms.format) else {
             return;
         };
+        self.work_left = WORK_PER_DATAGRAM;
         let mut first = true;
         while let Some(message) = messages.next(&format) {
             match message {
@@ -395,7 +403,16 @@ impl Node {
             // Only a handshake opens (RFC 7574 §3.1.1).
             return false;
         }
-        self.listen_urgency |= !is_routine(&message) && self.channels.get(at).is_some_and(|channel| channel.port == Port::Listen);
+        self.listen_urgency |= !is_routine(&message)
+            && self
+                .channels
+                .get(at)
+                .is_some_and(|channel| channel.port == Port::Listen);
+        if let Some(range) = range_of(&message).filter(|range| range.count() >= RANGE_MAX) {
+            let (first, last) = (range.first().get(), range.last().get());
+            self.strike(now, at, Violation::BadRange { first, last });
+            return self.channels.get(at).is_some();
+        }
         match message {
             Message::Handshake(_) => {}
             Message::Data(data) => self.on_data(now, arrived, at, data),
@@ -588,6 +605,7 @@ impl Node {
                 swarm
                     .playout
                     .as_ref()
+                    .filter(|_| !swarm.is_paused)
                     .and_then(|playout| playout.deadline(now, &swarm.window)),
             ];
             for deadline in deadlines.into_iter().flatten() {
@@ -595,6 +613,13 @@ impl Node {
             }
         }
         Some(at)
+    }
+
+    /// Takes a share of what one datagram may have us look at; false when that is used up.
+    const fn spend_work(&mut self, share: u64) -> bool {
+        let enough = self.work_left >= share;
+        self.work_left = self.work_left.saturating_sub(share);
+        enough
     }
 
     fn push_event(&mut self, event: Event) {
@@ -665,7 +690,10 @@ impl Node {
             for (place, payload) in chunks.into_iter().enumerate() {
                 let chunk = index.chunk_at(place as u32);
                 swarm.counters.media_bytes += payload.len() as u64;
-                swarm.counters.first_chunk.get_or_insert(chunk.get());
+                swarm
+                    .counters
+                    .first_chunk
+                    .get_or_insert_with(|| chunk.get());
                 swarm.counters.last_chunk = Some(chunk.get());
                 swarm
                     .window
@@ -698,7 +726,7 @@ impl Node {
             let Some(swarm) = self.swarms.get_mut(at) else {
                 return;
             };
-            let Some(playout) = &mut swarm.playout else {
+            let Some(playout) = swarm.playout.as_mut().filter(|_| !swarm.is_paused) else {
                 return;
             };
             let channels = &self.channels;
@@ -718,7 +746,7 @@ impl Node {
                     counters.due_packets += 1;
                     counters.played_packets += 1;
                     counters.media_bytes += payload.len() as u64;
-                    counters.first_chunk.get_or_insert(chunk.get());
+                    counters.first_chunk.get_or_insert_with(|| chunk.get());
                     counters.last_chunk = Some(chunk.get());
                     if swarm.first_media_at.is_none() {
                         swarm.first_media_at = Some(now);
@@ -748,6 +776,20 @@ impl Node {
             }
             self.push_event(Event::Playout { swarm: at, release });
         }
+    }
+}
+
+/// The chunks that a message names.
+const fn range_of(message: &Message) -> Option<ChunkRange> {
+    match message {
+        Message::Ack { range, .. }
+        | Message::Have(range)
+        | Message::Integrity { range, .. }
+        | Message::SignedIntegrity { range, .. }
+        | Message::Request(range)
+        | Message::Cancel(range)
+        | Message::Extension(Extension::Fetch { range, .. }) => Some(*range),
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::wire::{EXTENSION_TYPE, Format, Message, Messages};
 
 /// First wait before an opening is sent again; doubles to [`RESEND_MAX`].
 const RESEND_FIRST: Duration = Duration::from_millis(250);
-const RESEND_MAX: Duration = Duration::from_millis(2500);
+const RESEND_MAX: Duration = Duration::from_secs(1);
 /// An opening without an answer for this long has failed.
 const OPENING_SPAN: Duration = Duration::from_secs(8);
 
@@ -351,7 +351,7 @@ impl Node {
         if ours {
             let handshake = Message::Handshake(Box::new(swarm.terms.opening(channel.local)));
             let format = swarm.terms.format;
-            let hello = self.hello_for(at);
+            let hello = self.hello();
             let Some(channel) = self.channels.get_mut(at) else {
                 return;
             };
@@ -385,7 +385,9 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
-        if channel.initiated {
+        if channel.initiated && loss == Loss::Banned {
+            swarm.candidates.on_banned(now, channel.addr);
+        } else if channel.initiated {
             swarm.candidates.on_failed(now, channel.addr, &mut self.rng);
         }
         if swarm.successor == Some(at) {

@@ -10,9 +10,9 @@ use crate::ids::ChannelId;
 use crate::peer::channel::Port;
 
 /// Datagrams in one segmented send: Linux takes 64 everywhere, 128 lately.
-pub const SEGMENTS_MAX: usize = 60;
+pub(super) const SEGMENTS_MAX: usize = 60;
 /// Bytes in one segmented send.
-pub const SEND_BYTES_MAX: usize = 65_000;
+pub(super) const SEND_BYTES_MAX: usize = 65_000;
 
 /// Bytes to send: one datagram, or several of `segment_size` bytes of which the last may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Transmit<'a> {
 
 /// Whom a train goes to.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub(super) struct Target {
     /// Its channel identifier.
     pub remote: ChannelId,
     /// Our socket towards it.
@@ -50,7 +50,7 @@ struct Run {
 
 /// Datagrams laid out for many children.
 #[derive(Debug, Default)]
-pub struct Train {
+pub(super) struct Train {
     bytes: Vec<u8>,
     /// Where each datagram begins.
     cuts: Vec<usize>,
@@ -75,30 +75,25 @@ impl Train {
     }
 
     /// Begins a datagram: room for the channel identifier is made, the rest is the caller's to append.
-    pub fn begin_datagram(&mut self) -> &mut Vec<u8> {
+    pub(super) fn begin_datagram(&mut self) -> &mut Vec<u8> {
         self.cuts.push(self.bytes.len());
         self.bytes.extend_from_slice(&[0; 4]);
         &mut self.bytes
     }
 
     /// Begins the datagram with the hashes; nothing may follow it.
-    pub fn begin_hashes(&mut self) -> &mut Vec<u8> {
+    pub(super) fn begin_hashes(&mut self) -> &mut Vec<u8> {
         self.hashes_at = Some(self.bytes.len());
         self.begin_datagram()
     }
 
     /// Adds a child.
-    pub fn add_target(&mut self, target: Target) {
+    pub(super) fn add_target(&mut self, target: Target) {
         self.targets.push(target);
     }
 
-    /// Children so far.
-    pub const fn target_count(&self) -> usize {
-        self.targets.len()
-    }
-
     /// Datagrams and bytes that a child gets.
-    pub fn size_for(&self, with_hashes: bool) -> (u64, u64) {
+    pub(super) fn size_for(&self, with_hashes: bool) -> (u64, u64) {
         match self.hashes_at {
             Some(at) if !with_hashes => (self.cuts.len() as u64 - 1, at as u64),
             _ => (self.cuts.len() as u64, self.bytes.len() as u64),
@@ -160,7 +155,7 @@ enum Item {
 
 /// Everything that waits to be sent, in order.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(super) struct Outbox {
     items: VecDeque<Item>,
     arena: Vec<u8>,
     /// The train being sent, taken off the queue.
@@ -170,17 +165,12 @@ pub struct Outbox {
 
 impl Outbox {
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.current.is_none()
     }
 
-    /// Datagrams and trains waiting.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-
     /// Queues one datagram that `fill` appends, channel identifier first. Gives its length.
-    pub fn datagram(
+    pub(super) fn datagram(
         &mut self,
         port: Port,
         to: SocketAddr,
@@ -202,12 +192,12 @@ impl Outbox {
     }
 
     /// An empty train to fill.
-    pub fn new_train(&mut self) -> Train {
+    pub(super) fn new_train(&mut self) -> Train {
         self.spare.pop().unwrap_or_default()
     }
 
     /// Queues a train.
-    pub fn push_train(&mut self, mut train: Train) {
+    pub(super) fn push_train(&mut self, mut train: Train) {
         if train.targets.is_empty() || train.cuts.is_empty() {
             self.recycle(train);
             return;
@@ -224,11 +214,8 @@ impl Outbox {
     }
 
     /// The next send. The bytes are the outbox's and stay until the next call.
-    pub fn poll(&mut self) -> Option<Transmit<'_>> {
-        loop {
-            let Some(train) = &mut self.current else {
-                break;
-            };
+    pub(super) fn poll(&mut self) -> Option<Transmit<'_>> {
+        while let Some(train) = &mut self.current {
             let (at, run_at) = train.next;
             let Some(target) = train.targets.get(at).copied() else {
                 if let Some(done) = self.current.take() {
@@ -281,7 +268,7 @@ impl Outbox {
     }
 
     /// Gives the room of datagrams back once all are sent.
-    pub fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) {
         if self.items.is_empty() {
             self.arena.clear();
             self.arena.shrink_to(256 * 1024);

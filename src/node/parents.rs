@@ -28,6 +28,8 @@ const SILENT_MOST: Duration = Duration::from_secs(1);
 /// Questions without an answer until a parent is dead, and their least spacing.
 const PROBES_MAX: u32 = 3;
 const PROBE_LEAST: Duration = Duration::from_millis(50);
+/// A queue on the way must not hide a death: questions wait no longer for an answer.
+const PROBE_MOST: Duration = Duration::from_millis(500);
 /// A parent that answers and pushes nothing is left for one that has more after this long.
 const STARVED: Duration = Duration::from_secs(1);
 /// How far ahead (in chunk numbers) another one must be: five munros.
@@ -133,15 +135,18 @@ impl Node {
                 .get(channel.addr)
                 .is_some_and(|known| known.refused_until > now);
             match channel.phase {
-                Phase::Opening { since, .. } if now - since < PREFERENCE_WAIT => {
-                    if wait.is_none_or(|(least, _)| rank < least) {
-                        wait = Some((rank, since + PREFERENCE_WAIT));
-                    }
+                Phase::Opening { since, .. }
+                    if now - since < PREFERENCE_WAIT
+                        && wait.is_none_or(|(least, _)| rank < least) =>
+                {
+                    wait = Some((rank, since + PREFERENCE_WAIT));
                 }
-                Phase::Open if !refused && !self.leads_through_us(channel) => {
-                    if best.is_none_or(|(least, _)| rank < least) {
-                        best = Some((rank, at));
-                    }
+                Phase::Open
+                    if !refused
+                        && !self.leads_through_us(channel)
+                        && best.is_none_or(|(least, _)| rank < least) =>
+                {
+                    best = Some((rank, at));
                 }
                 _ => {}
             }
@@ -154,6 +159,10 @@ impl Node {
                 self.subscribe(now, at);
                 if let Some(swarm) = self.swarms.get_mut(index) {
                     swarm.parent = Some(at);
+                    // It may have been about to take over: it cannot succeed itself.
+                    if swarm.successor == Some(at) {
+                        swarm.successor = None;
+                    }
                     swarm.last_train = None;
                     swarm.jitter.on_sender_changed();
                 }
@@ -267,7 +276,8 @@ impl Node {
                 self.close_channel(now, at, Loss::Silent);
                 continue;
             }
-            subscription.resend = now + SUBSCRIBE_RESEND * (1 << subscription.tries.min(4));
+            // A second and a half in all: others may be waiting to be asked.
+            subscription.resend = now + SUBSCRIBE_RESEND * (1 << (subscription.tries / 2).min(4));
             subscription.tries += 1;
             let resend = subscription.resend;
             self.send_subscribe(now, at);
@@ -392,7 +402,11 @@ impl Node {
             return;
         }
         let Some(subscription) = channel.subscription else {
-            return;
+            // Nobody is a parent whom we ask for nothing.
+            if let Some(swarm) = self.swarms.get_mut(index) {
+                swarm.parent = None;
+            }
+            return self.choose_parent(now, index);
         };
         if !subscription.accepted {
             return;
@@ -400,8 +414,11 @@ impl Node {
         if let Some(successor) = swarm.successor {
             return self.watch_successor(now, index, parent, successor);
         }
-        // A stream that never began, or has ended, is not missed.
+        // A stream that never began is not missed, unless others have it.
         let Some(last) = subscription.last_media else {
+            if now - subscription.since >= STARVED {
+                self.find_successor(now, index, parent);
+            }
             return;
         };
         let limit = (swarm.train_spacing * SILENT_SPACINGS).clamp(SILENT_LEAST, SILENT_MOST);
@@ -411,7 +428,7 @@ impl Node {
         }
         match channel.probe {
             Some(probe) => {
-                let wait = channel.rtt.timeout(PROBE_LEAST);
+                let wait = channel.rtt.timeout(PROBE_LEAST).min(PROBE_MOST);
                 let next = probe.sent + wait;
                 if now < next {
                     return self.check_at(index, next);

@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::wire::{Data, Message};
 
 /// Chunks of a plain remote's requests that wait to be sent.
-const WANTED_MAX: usize = 8192;
+const WANTED_MAX: usize = 2048;
 /// Chunks asked of a plain parent ahead of what arrived.
 const ASKED_AHEAD_MAX: usize = 2048;
 /// Munros whose hashes are remembered as sent.
@@ -120,10 +120,11 @@ impl Node {
             return;
         };
         for chunk in range.iter() {
-            if channel.wanted.len() >= WANTED_MAX {
+            if channel.wanted.len() >= WANTED_MAX || self.work_left == 0 {
                 break;
             }
-            if !channel.wanted.contains(&chunk) && channel.served.allow(chunk) {
+            self.work_left -= 1;
+            if !channel.wanted.contains(&chunk) && channel.served.allow(now, chunk) {
                 channel.wanted.push_back(chunk);
             }
         }
@@ -237,15 +238,20 @@ impl Node {
         if !plain || swarm.parent != Some(at) {
             return;
         }
-        // Tune in at the newest munro announced: what the remote would show us first.
+        // Begin at the newest munro announced: what the remote would show us first. Where we tune in is settled by a
+        // munro that is proven, since a liar announces what nobody has.
         let newest = MunroIndex::of(range.last());
-        let first = *swarm.tune_in.get_or_insert(newest);
+        let first = swarm.tune_in.unwrap_or(newest);
         let from = ChunkRange::new(first.first_chunk().max(range.first()), range.last());
         let give_up = now + GIVE_UP_AFTER;
         for chunk in from
             .into_iter()
             .flat_map(|range| range.iter().rev().take(ASKED_AHEAD_MAX))
         {
+            if self.work_left == 0 {
+                return;
+            }
+            self.work_left -= 1;
             if !swarm.window.holds(chunk) {
                 swarm
                     .repair

@@ -9,7 +9,9 @@ use super::Node;
 use super::outbox::{Outbox, Target, Train};
 use super::swarm::{Fresh, Swarm};
 use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::integrity::live::MUNRO_WIDTH;
 use crate::peer::channel::Channel;
+use crate::peer::violation::Violation;
 use crate::schedule::repair::{Ask, Hole, REORDER_DELAY, Supplier};
 use crate::store::{MunroIndex, Slot};
 use crate::time::Instant;
@@ -17,7 +19,8 @@ use crate::wire::{Extension, Format, Message, Munro, encode_data_header};
 
 /// Munros sent to one child in one go while it catches up.
 const PUMP_MUNROS_MAX: usize = 16;
-/// What may be under way to a child at the head before it is treated as behind: half a second of 8 Mbit/s.
+/// What may be under way to a child at the head before it is treated as behind, and to anybody before requests are
+/// left to be repeated: half a second of 8 Mbit/s.
 const HEAD_IN_FLIGHT_BYTES: u64 = 512 * 1024;
 /// A hole is followed for this long where nobody plays.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
@@ -233,6 +236,15 @@ impl Node {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
+        let newest = self
+            .swarms
+            .get(channel.swarm)
+            .and_then(|swarm| swarm.window.newest())
+            .map(Slot::index);
+        // A run may reach past what we have, since others feed the remote too, but not begin there (S-16).
+        if newest.is_none_or(|newest| MunroIndex::of(range.first()) > newest) {
+            return self.strike(now, at, Violation::BadAck(range.first().get()));
+        }
         let (bytes, sent_at) = channel.in_flight.on_ack(range);
         if !channel.has_extensions() {
             channel.note_have(range);
@@ -308,16 +320,16 @@ impl Node {
         }
         let mut index = MunroIndex::of(range.first());
         while index <= MunroIndex::of(range.last()) {
-            self.serve_munro(now, at, index, range, holds_hashes);
-            index = index.plus(1);
-            if !self
-                .channels
-                .get(at)
-                .is_some_and(|channel| channel.ledbat.may_send())
-            {
-                // The asker repeats what it still needs; a flood of requests stops here (S-15).
+            let Some(channel) = self.channels.get(at) else {
+                return;
+            };
+            let most = HEAD_IN_FLIGHT_BYTES.max(channel.ledbat.window_bytes());
+            if channel.ledbat.in_flight_bytes() > most || !self.spend_work(MUNRO_WIDTH) {
+                // The asker repeats what it still needs; a flood of requests stops here (S-15, S-26).
                 return;
             }
+            self.serve_munro(now, at, index, range, holds_hashes);
+            index = index.plus(1);
         }
     }
 
@@ -350,7 +362,7 @@ impl Node {
             let chunk = index.chunk_at(place);
             if slot.payload_mask() & (1 << place) != 0
                 && range.contains(chunk)
-                && channel.served.allow(chunk)
+                && channel.served.allow(now, chunk)
             {
                 mask |= 1 << place;
             }
@@ -383,8 +395,7 @@ impl Node {
         let Some(slot) = swarm.window.slot(MunroIndex::of(start)) else {
             return;
         };
-        // Counted as its first chunk is: nobody needs it more than a few times.
-        if !slot.tree().is_complete() || !channel.served.allow(slot.index().first_chunk()) {
+        if !slot.tree().is_complete() || !channel.served.allow_munro(now, slot.index()) {
             return;
         }
         let format = swarm.terms.format;
@@ -466,7 +477,7 @@ impl Node {
                         if joined.is_none() {
                             end_run(&mut run, &mut messages);
                         }
-                        run = Some(joined.unwrap_or(ChunkRange::single(chunk)));
+                        run = Some(joined.unwrap_or_else(|| ChunkRange::single(chunk)));
                     }
                 }
             }

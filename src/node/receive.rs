@@ -26,6 +26,14 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(channel.swarm) else {
             return;
         };
+        if !swarm.suppliers.contains(&at) {
+            // Whoever called us was never asked for anything.
+            self.stats.unrequested_chunks += 1;
+            if index >= swarm.window.floor() && !swarm.window.holds(chunk) {
+                self.strike(now, at, Violation::Unrequested(chunk.get()));
+            }
+            return;
+        }
         swarm.counters.recv_packets += 1;
         swarm.counters.recv_media_bytes += data.payload.len() as u64;
         // One sample a munro: the first DATA of its train, which waited for no other.
@@ -38,7 +46,6 @@ impl Node {
             }
         }
         if let Some(subscription) = &mut channel.subscription {
-            subscription.last_media = Some(arrived);
             subscription.accepted = true;
         }
         if index < swarm.window.floor() || swarm.tune_in.is_some_and(|first| index < first) {
@@ -89,7 +96,7 @@ impl Node {
                     ProofError::Mismatch { .. } => true,
                     ProofError::Missing { .. }
                     | ProofError::Outside { .. }
-                    | ProofError::Unsized { .. } => false,
+                    | ProofError::Unsized => false,
                 }),
         };
         match result {
@@ -114,9 +121,16 @@ impl Node {
         if !swarm.window.put(proven) {
             return;
         }
+        // Only what is new and proven counts as delivery: a liar that repeats old chunks is silent.
+        if let Some(subscription) = &mut channel.subscription {
+            subscription.last_media = Some(now);
+        }
         swarm.counters.verified_packets += 1;
         if self.role == super::Role::Relay {
-            swarm.counters.first_chunk.get_or_insert(chunk.get());
+            swarm
+                .counters
+                .first_chunk
+                .get_or_insert_with(|| chunk.get());
             swarm.counters.last_chunk = swarm.counters.last_chunk.max(Some(chunk.get()));
         }
         if let Some(open_for) = swarm.repair.got(now, Hole::Chunk(chunk)) {
@@ -141,7 +155,6 @@ impl Node {
         };
         swarm.counters.recv_hash_bytes += 85 + 32 * munro.leaves.len() as u64;
         if let Some(subscription) = &mut channel.subscription {
-            subscription.last_media = Some(arrived);
             subscription.accepted = true;
         }
         if channel.ack_due.is_none_or(|(due, _)| due < index) {

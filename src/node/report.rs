@@ -153,4 +153,28 @@ impl Node {
             .map(|swarm| swarm.window.payload_bytes())
             .sum()
     }
+
+    /// Channels of all kinds, those being opened included.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Plain remotes that were answered and have not come back yet.
+    pub const fn half_open_count(&self) -> usize {
+        self.half_open.len()
+    }
+
+    /// Chunks held that nothing has proven yet, over all remotes.
+    pub fn unproven_chunks(&self) -> usize {
+        let channels = self.channels.iter();
+        channels.map(|(_, channel)| channel.pending.len()).sum()
+    }
+
+    /// Hashes held that nothing has proven yet, over all remotes.
+    pub fn unproven_hashes(&self) -> usize {
+        let channels = self.channels.iter();
+        channels
+            .map(|(_, channel)| channel.provisional.as_slice().len())
+            .sum()
+    }
 }

@@ -16,6 +16,10 @@ struct Table {
     /// Says which datagrams get lost: from, to, bytes, count so far.
     drop: fn(u16, u16, &[u8], u64) -> bool,
     count: u64,
+    /// How long a datagram takes.
+    delay: fn(u16, u16) -> Duration,
+    /// Datagrams under way: due, to, port, from, bytes.
+    mail: Vec<(Instant, u16, Port, SocketAddr, Vec<u8>)>,
 }
 
 fn key() -> SigningKey {
@@ -63,6 +67,8 @@ impl Table {
             events: BTreeMap::new(),
             drop: |_, _, _, _| false,
             count: 0,
+            delay: |_, _| Duration::ZERO,
+            mail: Vec::new(),
         }
     }
 
@@ -83,10 +89,9 @@ impl Table {
         (u16::from(ip.octets()[3]), port)
     }
 
-    /// Hands everything over until nothing moves.
+    /// Hands over everything that is due until nothing moves.
     fn settle(&mut self) {
         loop {
-            let mut mail: Vec<(u16, Port, SocketAddr, Vec<u8>, usize)> = Vec::new();
             for (&name, node) in &mut self.nodes {
                 while let Some(transmit) = node.poll_transmit() {
                     let (to, port) = Self::name_of(transmit.to);
@@ -94,16 +99,13 @@ impl Table {
                         .segment_size
                         .unwrap_or(transmit.contents.len())
                         .max(1);
-                    let kept: Vec<&[u8]> = transmit
-                        .contents
-                        .chunks(size)
-                        .filter(|datagram| {
-                            self.count += 1;
-                            !(self.drop)(name, to, datagram, self.count)
-                        })
-                        .collect();
-                    for datagram in kept {
-                        mail.push((to, port, addr(name, transmit.port), datagram.to_vec(), size));
+                    for datagram in transmit.contents.chunks(size) {
+                        self.count += 1;
+                        if !(self.drop)(name, to, datagram, self.count) {
+                            let from = addr(name, transmit.port);
+                            let due = self.now + (self.delay)(name, to);
+                            self.mail.push((due, to, port, from, datagram.to_vec()));
+                        }
                     }
                 }
                 while let Some(event) = node.poll_event() {
@@ -120,13 +122,18 @@ impl Table {
                     self.events.entry(name).or_default().push(event);
                 }
             }
-            if mail.is_empty() {
+            let now = self.now;
+            let (due, later) = std::mem::take(&mut self.mail)
+                .into_iter()
+                .partition(|mail| mail.0 <= now);
+            self.mail = later;
+            if due.is_empty() {
                 return;
             }
-            for (to, port, from, bytes, _) in mail {
+            for (_, to, port, from, bytes) in due {
                 if let Some(node) = self.nodes.get_mut(&to) {
                     let stride = bytes.len();
-                    node.handle_datagrams(self.now, self.now, port, from, bytes.into(), stride);
+                    node.handle_datagrams(now, now, port, from, bytes.into(), stride);
                 }
             }
         }
@@ -311,4 +318,26 @@ fn plain_peers_stream_both_ways() {
                 || sent.windows(played).any(|part| part == table.played[&2])
         );
     }
+}
+
+#[test]
+fn t_csp_2_latency_adds_up_down_the_tree() {
+    let mut table = Table::new();
+    table.delay = |from, to| match (from.min(to), from.max(to)) {
+        (1, 2) => Duration::from_millis(20),
+        (2, 3) => Duration::from_millis(15),
+        (3, 4) => Duration::from_millis(25),
+        pair => panic!("nobody in this tree speaks across it: {pair:?}"),
+    };
+    table.add(1, config(Role::Source, 1, &[], 0));
+    for name in 2..=4 {
+        table.add(name, config(Role::Peer, name, &[name - 1], 0));
+    }
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, 8 * SECOND);
+    let latency = |name: u16| table.nodes[&name].counters(table.now, 0).latency_us;
+    assert_eq!(
+        [latency(2), latency(3), latency(4)],
+        [Some(20_000), Some(35_000), Some(60_000)]
+    );
 }

@@ -10,6 +10,8 @@ use crate::time::Instant;
 pub const CANDIDATES_MAX: usize = 64;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
+/// A liar is not called again for this long.
+const BAN_SPAN: Duration = Duration::from_secs(60);
 
 /// A remote that may become our parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,14 @@ impl Candidates {
             let spread = 0.8 + 0.4 * rng.unit();
             candidate.failures += 1;
             candidate.not_before = now + step.mul_f64(spread);
+        }
+    }
+
+    /// It sent what it may not: however well it answers, it is left alone for a while.
+    pub fn on_banned(&mut self, now: Instant, addr: SocketAddr) {
+        if let Some(candidate) = self.find(addr) {
+            candidate.failures += 1;
+            candidate.not_before = now + BAN_SPAN;
         }
     }
 

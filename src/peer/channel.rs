@@ -23,8 +23,10 @@ pub const PENDING_CHUNKS_MAX: usize = 160;
 const SENT_MUNROS_MAX: usize = 4096;
 /// Chunks whose serving is remembered, to refuse the fourth time (S-15).
 const SERVED_CHUNKS_MAX: usize = 4096;
-/// How often one chunk is served to one remote.
+/// How often one chunk is served to one remote at once.
 const SERVED_TIMES_MAX: u8 = 3;
+/// After that, no sooner than so long after the last time.
+const SERVED_AGAIN: Duration = Duration::from_millis(200);
 /// Peers named in a root path (algorithms §4.4: depth 32 at most).
 pub const PATH_MAX: usize = 32;
 
@@ -247,23 +249,37 @@ impl InFlight {
     }
 }
 
-/// How often each chunk was served on request.
+/// How often each chunk, and each munro's hashes, were served on request.
 #[derive(Debug, Default)]
 pub struct Served {
-    times: BTreeMap<ChunkIndex, u8>,
+    chunks: Times,
+    munros: Times,
 }
 
+type Times = BTreeMap<ChunkIndex, (u8, Instant)>;
+
 impl Served {
-    /// Whether it may be served once more; counts it.
-    pub fn allow(&mut self, chunk: ChunkIndex) -> bool {
-        if self.times.len() >= SERVED_CHUNKS_MAX {
-            self.times.pop_first();
+    /// Whether a chunk may be served once more; counts it.
+    pub fn allow(&mut self, now: Instant, chunk: ChunkIndex) -> bool {
+        Self::allow_once_more(&mut self.chunks, now, chunk)
+    }
+
+    /// Whether a munro's hashes may be served once more; counts it.
+    pub fn allow_munro(&mut self, now: Instant, index: MunroIndex) -> bool {
+        Self::allow_once_more(&mut self.munros, now, index.first_chunk())
+    }
+
+    fn allow_once_more(times: &mut Times, now: Instant, key: ChunkIndex) -> bool {
+        if times.len() >= SERVED_CHUNKS_MAX {
+            times.pop_first();
         }
-        let times = self.times.entry(chunk).or_insert(0);
-        if *times >= SERVED_TIMES_MAX {
+        let (count, last) = times.entry(key).or_insert((0, now));
+        // All that were sent may be lost: whoever still asks later is given it, at a pace that floods nobody.
+        if *count >= SERVED_TIMES_MAX && now - *last < SERVED_AGAIN {
             return false;
         }
-        *times += 1;
+        *count = count.saturating_add(1);
+        *last = now;
         true
     }
 }
@@ -473,17 +489,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chunk_is_served_three_times_and_no_more() {
+    fn a_chunk_is_served_three_times_at_once_and_then_slowly() {
         let mut served = Served::default();
-        let chunk = ChunkIndex::new(9);
+        let chunk = ChunkIndex::new(64);
+        let at = |ms: u64| Instant::from_micros(ms * 1_000);
         assert_eq!(
-            [1, 2, 3, 4].map(|_| served.allow(chunk)),
-            [true, true, true, false]
+            [0, 1, 2, 3, 201, 203, 402].map(|ms| served.allow(at(ms), chunk)),
+            [true, true, true, false, false, true, false]
         );
+        assert!(served.allow_munro(at(402), MunroIndex::of(chunk)));
         for number in 100..100 + SERVED_CHUNKS_MAX as u64 + 10 {
-            served.allow(ChunkIndex::new(number));
+            served.allow(at(500), ChunkIndex::new(number));
         }
-        assert!(served.times.len() <= SERVED_CHUNKS_MAX);
+        assert!(served.chunks.len() <= SERVED_CHUNKS_MAX);
     }
 
     #[test]

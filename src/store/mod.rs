@@ -432,3 +432,6 @@ fn masks(tree: &MunroTree) -> (u32, u32) {
     }
     (!empty, empty)
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,7 @@ pub struct Playout {
     offsets_us: [i64; OFFSET_BUCKETS],
     bucket: u64,
     last_due: Option<Instant>,
+    last_release: Instant,
     interval: Duration,
     last_filled: u32,
     stalled_since: Option<Instant>,
@@ -80,6 +81,7 @@ impl Playout {
             offsets_us: [i64::MAX; OFFSET_BUCKETS],
             bucket: 0,
             last_due: None,
+            last_release: Instant::ZERO,
             interval: Duration::ZERO,
             last_filled: 1,
             stalled_since: None,
@@ -106,7 +108,7 @@ impl Playout {
 
     /// Takes note of a munro that arrived, for the clock.
     pub fn observe(&mut self, now: Instant, slot: &Slot) {
-        let base = *self.base.get_or_insert(slot.signed_at());
+        let base = *self.base.get_or_insert_with(|| slot.signed_at());
         let offset_us = now.as_micros() as i64 - slot.signed_at().micros_since(base);
         let bucket = now.as_micros() / BUCKET_US;
         let passed = bucket
@@ -170,9 +172,8 @@ impl Playout {
                 self.ended = true;
                 return Some(Release::Ended);
             }
-            let ahead = slot.payload_mask() >> position(next);
             if let Some(since) = self.stalled_since
-                && ahead != 0
+                && self.can_go_on(slot, position(next))
             {
                 self.stalled_since = None;
                 return Some(Release::Resumed(now - since));
@@ -183,6 +184,7 @@ impl Playout {
                 Some(payload) => {
                     self.next = Some(next.plus(1));
                     if !payload.is_empty() {
+                        self.last_release = now;
                         let (payload, entry) = (payload.clone(), slot.is_entry(place));
                         return Some(Release::Media {
                             chunk: next,
@@ -257,6 +259,13 @@ impl Playout {
         }
     }
 
+    /// Whether bytes will come out of a munro from a position on, without waiting for a hole before them.
+    const fn can_go_on(&self, slot: &Slot, place: u32) -> bool {
+        let payloads = slot.payload_mask() >> place;
+        let before_hole = (slot.held_mask() >> place).trailing_ones();
+        payloads != 0 && (self.config.skip || payloads.trailing_zeros() < before_hole)
+    }
+
     fn note_due(&mut self, due: Instant, slot: &Slot) {
         if let Some(last) = self.last_due
             && due > last
@@ -278,7 +287,7 @@ impl Playout {
 
     fn dry_at(&self) -> Option<Instant> {
         self.last_due
-            .map(|due| due + STALL_LEAST.max(self.interval * 4))
+            .map(|due| due.max(self.last_release) + STALL_LEAST.max(self.interval * 4))
     }
 
     /// The munro of `next` is not here and a later one is due.

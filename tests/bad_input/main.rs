@@ -212,7 +212,9 @@ fn rows_13_to_15_keys() {
 #[test]
 fn rows_16_and_19_no_media() {
     let bench = Bench::new();
-    let source = "p2ps-source --channel film --listen 127.0.0.1:0 --key good.pem";
+    // The address of the channel is told before the first byte comes, and records go to a free standard output.
+    let source =
+        "p2ps-source --channel film --listen 127.0.0.1:0 --key good.pem -q --stats records";
     for (input, expected) in [
         ("-i movie.ts", "cannot open \"movie.ts\": no such file"),
         ("-i k", "cannot open \"k\": is a directory"),

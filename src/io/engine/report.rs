@@ -21,13 +21,16 @@ const SKIPS_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How long the last records may take to be written.
 const CLOSE_SPAN: Duration = Duration::from_millis(500);
 
+/// Something that shows a text to people.
+pub type Teller = Box<dyn Fn(&str)>;
+
 /// Where people see what is going on: a live line while nothing plays, or one line a second.
 #[derive(Default)]
 pub struct Show {
     /// Replaces the live line on standard error.
-    pub live: Option<Box<dyn Fn(&str)>>,
+    pub live: Option<Teller>,
     /// Prints one line for people on standard output.
-    pub line: Option<Box<dyn Fn(&str)>>,
+    pub line: Option<Teller>,
 }
 
 impl fmt::Debug for Show {
@@ -125,7 +128,9 @@ impl Reporter {
     /// Something began or ended.
     pub(super) fn state(&mut self, now: Instant, channel: usize, mut change: StateChange) {
         if let Some(known) = self.states.get_mut(channel) {
-            change.previous = known.replace(change.state).filter(|before| *before != change.state);
+            change.previous = known
+                .replace(change.state)
+                .filter(|before| *before != change.state);
         }
         self.record(now, channel, Record::State(change));
     }
@@ -133,7 +138,12 @@ impl Reporter {
     /// A line for people, and a `warn` record.
     pub(super) fn warn(&self, now: Instant, channel: usize, code: &str, message: &str) {
         tracing::warn!("{message}");
-        let notice = Notice { code: code.into(), message: message.into(), peer: None, exit: None };
+        let notice = Notice {
+            code: code.into(),
+            message: message.into(),
+            peer: None,
+            exit: None,
+        };
         self.record(now, channel, Record::Warn(notice));
     }
 
@@ -152,7 +162,10 @@ impl Reporter {
     pub(super) fn skipped(&mut self, now: Instant, channel: usize, chunk: u64, count: u64) {
         self.skips.1 += count;
         if now - self.skips.0 >= SKIPS_TOLD_EVERY || self.skips.1 == count {
-            let text = format!("{} chunks were not there when due, the last from {chunk} on", self.skips.1);
+            let text = format!(
+                "{} chunks were not there when due, the last from {chunk} on",
+                self.skips.1
+            );
             self.warn(now, channel, "skipped", &text);
             self.skips = (now, 0);
         }
@@ -172,19 +185,40 @@ impl Reporter {
         self.state(now, channel, change);
     }
 
-    pub(super) fn parent(&mut self, now: Instant, channel: usize, addr: SocketAddr, peer: Option<PeerId>, first: bool) {
-        let mut change = StateChange::to(if first { State::Buffering } else { State::ParentChanged });
+    pub(super) fn parent(
+        &mut self,
+        now: Instant,
+        channel: usize,
+        addr: SocketAddr,
+        peer: Option<PeerId>,
+        first: bool,
+    ) {
+        let mut change = StateChange::to(if first {
+            State::Buffering
+        } else {
+            State::ParentChanged
+        });
         change.peer = peer.map(|peer| peer.to_string());
         change.address = Some(addr.to_string());
         self.state(now, channel, change);
-        let what = if first { "receiving from" } else { "now receiving from" };
+        let what = if first {
+            "receiving from"
+        } else {
+            "now receiving from"
+        };
         tracing::info!("{what} {}", peer_text(peer, addr));
         if self.first_media_at.is_none() {
             self.live(&format!("joined {addr}, waiting for media"));
         }
     }
 
-    pub(super) fn parent_lost(&mut self, now: Instant, channel: usize, addr: SocketAddr, why: &str) {
+    pub(super) fn parent_lost(
+        &mut self,
+        now: Instant,
+        channel: usize,
+        addr: SocketAddr,
+        why: &str,
+    ) {
         let mut change = StateChange::to(State::Reconnecting);
         change.address = Some(addr.to_string());
         change.reason = Some(why.into());
@@ -193,7 +227,9 @@ impl Reporter {
     }
 
     pub(super) fn described(&mut self, channel: usize, description: Bytes) {
-        let Ok(description) = ChannelDescription::decode(description) else { return };
+        let Ok(description) = ChannelDescription::decode(description) else {
+            return;
+        };
         if let Some(recorder) = self.recorders.get_mut(channel) {
             recorder.set_channel(&description.name);
         }
@@ -259,7 +295,7 @@ impl Reporter {
 
 impl Engine {
     /// The counters of a channel with what only the shell knows.
-    fn full_counters(&mut self, run: &Run, now: Instant, channel: usize) -> Counters {
+    fn full_counters(&self, run: &Run, now: Instant, channel: usize) -> Counters {
         let mut counters = self.node.counters(now, channel);
         if channel == 0 {
             counters.kernel_dropped_packets =
@@ -274,8 +310,11 @@ impl Engine {
                 let totals = output.totals();
                 counters.media_bytes = totals.bytes;
                 counters.media_sha256 = Some(totals.sha256);
-                counters.output_dropped_packets =
-                    self.outputs.iter().map(|output| output.totals().dropped_chunks).sum();
+                counters.output_dropped_packets = self
+                    .outputs
+                    .iter()
+                    .map(|output| output.totals().dropped_chunks)
+                    .sum();
             }
         }
         counters.dropped_records = self.reporter.sinks.iter().map(Sink::dropped).sum();
@@ -319,7 +358,11 @@ impl Engine {
 
     fn tell_trackers(&mut self, now: Instant, channel: usize, counters: &Counters) {
         let rooted = counters.depth.is_some();
-        let Some(rendezvous) = self.streams.get_mut(channel).and_then(|stream| stream.rendezvous.as_mut()) else {
+        let Some(rendezvous) = self
+            .streams
+            .get_mut(channel)
+            .and_then(|stream| stream.rendezvous.as_mut())
+        else {
             return;
         };
         let parent = counters.root_path.last().map(|peer| peer.to_string());
@@ -328,7 +371,10 @@ impl Engine {
             Facts {
                 slots_free: self.node.slots_free(),
                 // The tracker counts levels, the source being the first.
-                depth: counters.depth.filter(|_| rooted).and_then(|hops| u16::try_from(hops + 1).ok()),
+                depth: counters
+                    .depth
+                    .filter(|_| rooted)
+                    .and_then(|hops| u16::try_from(hops + 1).ok()),
                 parent,
                 uplink_kbps: counters.uplink_bps.map(|bps| bps / 1000),
                 kbps: None,

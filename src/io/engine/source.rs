@@ -33,13 +33,20 @@ impl Counter {
     pub fn open(path: &Path) -> io::Result<(Self, ChunkIndex)> {
         let first = match fs::read_to_string(path) {
             Ok(text) => text.trim().parse::<u64>().map_err(|_| {
-                io::Error::new(io::ErrorKind::InvalidData, "no chunk number in it: remove it only together with the key")
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "no chunk number in it: remove it only together with the key",
+                )
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
         let first = first.next_multiple_of(MUNRO_WIDTH);
-        let mut counter = Self { path: path.to_owned(), reserved: 0, failed: false };
+        let mut counter = Self {
+            path: path.to_owned(),
+            reserved: 0,
+            failed: false,
+        };
         counter.write(first + RESERVE)?;
         Ok((counter, ChunkIndex::new(first)))
     }
@@ -51,7 +58,10 @@ impl Counter {
             && !self.failed
         {
             self.failed = true;
-            tracing::warn!("cannot write {}: {error}: keep a fresh key at hand for a restart", self.path.display());
+            tracing::warn!(
+                "cannot write {}: {error}: keep a fresh key at hand for a restart",
+                self.path.display()
+            );
         }
     }
 
@@ -106,7 +116,11 @@ impl Engine {
         }
         run.input_tally.update(&media);
         if let Some(tee) = &self.tee {
-            tee.offer(super::MediaOut { bytes: media.clone(), entry: true, chunk: 0 });
+            tee.offer(super::MediaOut {
+                bytes: media.clone(),
+                entry: true,
+                chunk: 0,
+            });
         }
         self.node.push_media(now, media);
         if !run.warned_raw && self.node.source_is_transport_stream() == Some(false) {
@@ -146,7 +160,10 @@ mod tests {
         }
         // Killed here: nothing below the last number used may come again.
         let (mut counter, again) = Counter::open(&path).unwrap();
-        assert!(again.get() > 99 * 100_000 && again.get() % MUNRO_WIDTH == 0, "{again}");
+        assert!(
+            again.get() > 99 * 100_000 && again.get() % MUNRO_WIDTH == 0,
+            "{again}"
+        );
         counter.settle(ChunkIndex::new(again.get() + 64));
         let (_, exact) = Counter::open(&path).unwrap();
         assert_eq!(exact.get(), again.get() + 64);
@@ -157,7 +174,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("film.next");
         fs::write(&path, "12x").unwrap();
-        assert_eq!(Counter::open(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            Counter::open(&path).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "12x");
     }
 }

@@ -45,7 +45,13 @@ pub struct Rendezvous {
 impl Rendezvous {
     /// Keeps the trackers at `urls` informed.
     pub const fn new(announcer: Announcer, urls: Vec<String>) -> Self {
-        Self { announcer, urls, stream: 0, answers: None, first_parents: None }
+        Self {
+            announcer,
+            urls,
+            stream: 0,
+            answers: None,
+            first_parents: None,
+        }
     }
 
     /// Parents that a tracker named before the loop began.
@@ -75,19 +81,28 @@ impl Rendezvous {
     pub(super) fn poll(&mut self, now: Instant) {
         self.announcer.handle_timeout(now);
         while let Some((index, body)) = self.announcer.poll_request(now) {
-            let Some(url) = self.urls.get(index).cloned() else { continue };
-            let Some(answers) = self.answers.clone() else { continue };
+            let Some(url) = self.urls.get(index).cloned() else {
+                continue;
+            };
+            let Some(answers) = self.answers.clone() else {
+                continue;
+            };
             let stream = self.stream;
             tokio::spawn(async move {
                 let result = ask(url, body).await;
                 // The loop has ended when nobody takes the answer.
-                let _ = answers.send(Answer { stream, index, result });
+                let _ = answers.send(Answer {
+                    stream,
+                    index,
+                    result,
+                });
             });
         }
     }
 
     pub(super) fn handle(&mut self, now: Instant, answer: Answer) {
-        self.announcer.handle_response(now, answer.index, answer.result);
+        self.announcer
+            .handle_response(now, answer.index, answer.result);
     }
 
     pub(super) fn poll_news(&mut self) -> Option<News> {
@@ -97,7 +112,9 @@ impl Rendezvous {
         while let Some(event) = self.announcer.poll_event() {
             match event {
                 Event::Parents(parents) => {
-                    return Some(News::Parents(parents.into_iter().map(|parent| parent.addr).collect()));
+                    return Some(News::Parents(
+                        parents.into_iter().map(|parent| parent.addr).collect(),
+                    ));
                 }
                 event => {
                     if let Some(news) = trouble(&self.urls, event) {
@@ -114,7 +131,9 @@ impl Rendezvous {
         self.announcer.leave();
         let mut sent = Vec::new();
         while let Some((index, body)) = self.announcer.poll_request(now) {
-            let Some(url) = self.urls.get(index).cloned() else { continue };
+            let Some(url) = self.urls.get(index).cloned() else {
+                continue;
+            };
             sent.push(tokio::spawn(async move {
                 let _ = ask(url, body).await;
             }));
@@ -133,14 +152,22 @@ async fn ask(url: String, body: String) -> Result<String, String> {
 fn trouble(urls: &[String], event: Event) -> Option<News> {
     let name = |index: usize| urls.get(index).map_or("tracker", String::as_str);
     match event {
-        Event::NoSuchChannel { tracker } => {
-            Some(News::Trouble(format!("{} knows no such channel yet", name(tracker))))
-        }
-        Event::Refused { tracker, why, .. } => Some(News::Trouble(format!("refused by {}: {why}", name(tracker)))),
-        Event::Unreachable { tracker, why } => {
-            Some(News::Trouble(format!("cannot reach tracker {}: {why}", name(tracker))))
-        }
-        Event::Recovered { tracker } => Some(News::Fine(format!("tracker {} answers again", name(tracker)))),
+        Event::NoSuchChannel { tracker } => Some(News::Trouble(format!(
+            "{} knows no such channel yet",
+            name(tracker)
+        ))),
+        Event::Refused { tracker, why, .. } => Some(News::Trouble(format!(
+            "refused by {}: {why}",
+            name(tracker)
+        ))),
+        Event::Unreachable { tracker, why } => Some(News::Trouble(format!(
+            "cannot reach tracker {}: {why}",
+            name(tracker)
+        ))),
+        Event::Recovered { tracker } => Some(News::Fine(format!(
+            "tracker {} answers again",
+            name(tracker)
+        ))),
         Event::Parents(_) | Event::Channel(_) => None,
     }
 }
@@ -189,7 +216,9 @@ pub async fn find_channel(
         let now = clock.now();
         announcer.handle_timeout(now);
         while let Some((index, body)) = announcer.poll_request(now) {
-            let Some(url) = urls.get(index).cloned() else { continue };
+            let Some(url) = urls.get(index).cloned() else {
+                continue;
+            };
             let sender = sender.clone();
             tokio::spawn(async move {
                 let result = ask(url, body).await;
@@ -201,13 +230,21 @@ pub async fn find_channel(
             match event {
                 Event::Channel(info) => {
                     if let Ok(swarm_id) = info.swarm_id.parse() {
-                        found = Some(Found { swarm_id, description: info.description });
+                        found = Some(Found {
+                            swarm_id,
+                            description: info.description,
+                        });
                     }
                 }
-                Event::Parents(list) => parents = list.into_iter().map(|parent| parent.addr).collect(),
+                Event::Parents(list) => {
+                    parents = list.into_iter().map(|parent| parent.addr).collect()
+                }
                 Event::NoSuchChannel { tracker } => {
                     no_channel = true;
-                    say(&format!("waiting for the channel at {}", urls.get(tracker).map_or("", String::as_str)));
+                    say(&format!(
+                        "waiting for the channel at {}",
+                        urls.get(tracker).map_or("", String::as_str)
+                    ));
                 }
                 Event::Unreachable { tracker, why } => {
                     let url = urls.get(tracker).cloned().unwrap_or_default();
@@ -216,7 +253,10 @@ pub async fn find_channel(
                     unreachable.push((url, why));
                 }
                 Event::Refused { tracker, why, .. } => {
-                    say(&format!("refused by {}: {why}", urls.get(tracker).map_or("", String::as_str)));
+                    say(&format!(
+                        "refused by {}: {why}",
+                        urls.get(tracker).map_or("", String::as_str)
+                    ));
                 }
                 Event::Recovered { .. } => {}
             }
@@ -225,11 +265,19 @@ pub async fn find_channel(
             return Ok((announcer, found, parents));
         }
         let end = timeout.map(|timeout| Instant::ZERO + timeout);
-        let give_up = || if no_channel { NotFound::NoChannel } else { NotFound::Unreachable(unreachable.clone()) };
+        let give_up = || {
+            if no_channel {
+                NotFound::NoChannel
+            } else {
+                NotFound::Unreachable(unreachable.clone())
+            }
+        };
         if end.is_some_and(|end| now >= end) {
             return Err(give_up());
         }
-        let wake = announcer.poll_timeout().unwrap_or(now + Duration::from_secs(1));
+        let wake = announcer
+            .poll_timeout()
+            .unwrap_or(now + Duration::from_secs(1));
         let wake = end.map_or(wake, |end| wake.min(end));
         tokio::select! {
             () = &mut stop => return Err(NotFound::Stopped),

@@ -1,0 +1,9 @@
+//! The real programs on loopback: trees, faults, endpoints, signals, and what they say and write.
+
+mod endpoints;
+mod exits;
+mod faults;
+mod harness;
+mod media;
+mod netns;
+mod tree;
