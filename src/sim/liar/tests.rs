@@ -1,3 +1,5 @@
+//! What a liar of each kind sends.
+
 use std::collections::BTreeSet;
 
 use super::*;
