@@ -28,6 +28,7 @@ pub(super) async fn serve(
     settings: &Settings,
     progress: &Progress,
     lifecycle: &mut Lifecycle,
+    mut signals: Signals,
     understood: &Understood,
 ) -> Result<Exit, CliError> {
     let failed =
@@ -60,7 +61,6 @@ pub(super) async fn serve(
     stream::fill_start(&mut start, understood);
     reporter.start(clock.now(), &start);
     tracing::info!("tracker at http://{local}");
-    let mut signals = Signals::new().map_err(failed)?;
     lifecycle.ready(stream::facts(local, &channels));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.clone().serve(listener, async {

@@ -15,7 +15,7 @@ use crate::io::clock::Clock;
 use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
 use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
-use crate::io::signal;
+use crate::io::signal::{self, Signals};
 use crate::node::{Role, SourceConfig, StartFrom, SwarmConfig};
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
@@ -28,12 +28,13 @@ fn begin(tool: &'static str, settings: &Log) -> Progress {
     progress
 }
 
-/// Begins the life of a tool: pid file, ready descriptor, and the way out at a second interrupt.
+/// Begins the life of a tool: pid file, ready descriptor, signals, and the way out at a second interrupt. Within a
+/// runtime, and before anybody is told that the tool is there: who hears of it may send a signal at once.
 ///
 /// # Errors
 ///
 /// When one of them cannot be had.
-pub fn live(tool: &'static str, process: &Process) -> Result<Lifecycle, CliError> {
+pub fn live(tool: &'static str, process: &Process) -> Result<(Lifecycle, Signals), CliError> {
     let plan = Plan {
         tool,
         ready_fd: process.ready_fd,
@@ -57,8 +58,10 @@ pub fn live(tool: &'static str, process: &Process) -> Result<Lifecycle, CliError
         }
     })?;
     let watch = signal::on_second_interrupt(|| std::process::exit(Exit::Interrupted.code().into()));
-    watch.map_err(|error| CliError::new(Exit::Failed, "cannot take signals", reason(&error)))?;
-    Ok(lifecycle)
+    let signals = watch.and_then(|()| Signals::new());
+    let signals = signals
+        .map_err(|error| CliError::new(Exit::Failed, "cannot take signals", reason(&error)))?;
+    Ok((lifecycle, signals))
 }
 
 /// Ends the life of a tool: hook, pid file.
@@ -151,6 +154,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             !to_stdout,
         )
         .await?;
+        let (mut lifecycle, mut signals) = live("p2ps-source", &settings.process)?;
         let start = stream::start_record(
             &base.listen,
             settings.stats.interval,
@@ -164,7 +168,6 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             "channel {name} at {}",
             stream::address_line(&swarm_id, local)
         );
-        let mut lifecycle = live("p2ps-source", &settings.process)?;
         let config = stream::config(Role::Source, peer_id, &base, vec![swarm], &settings.serve);
         let streams = vec![Stream { name, rendezvous }];
         let engine = stream::engine(
@@ -178,7 +181,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             Some(counter),
         )?;
         lifecycle.ready(stream::facts(local, &channels));
-        let outcome = stream::drive(engine, &mut lifecycle).await;
+        let outcome = stream::drive(engine, &mut lifecycle, &mut signals).await;
         end(lifecycle, outcome)
     })
 }
@@ -270,9 +273,9 @@ impl Receiver<'_> {
             let mut options = self.output_options.clone();
             options.seed = base.rng.next_u64();
             let outputs = stream::open_outputs(self.outputs, &options).await?;
-            let mut lifecycle = live(self.tool, self.process)?;
+            let (mut lifecycle, signals) = live(self.tool, self.process)?;
             let outcome = self
-                .join(base, outputs, &options, &mut lifecycle, understood)
+                .join(base, outputs, &options, &mut lifecycle, signals, understood)
                 .await;
             end(lifecycle, outcome)
         })
@@ -284,13 +287,23 @@ impl Receiver<'_> {
         outputs: Vec<Output>,
         options: &OutputOptions,
         lifecycle: &mut Lifecycle,
+        mut signals: Signals,
         understood: &Understood,
     ) -> Result<Exit, CliError> {
         let peer_id = base.peer_id();
         let local = base.listen.local();
         let mut found = Vec::new();
         for join in self.joins {
-            match stream::find(&mut base, peer_id, join, self.role, self.plays, self.skip).await? {
+            let find = stream::find(
+                &mut base,
+                &mut signals,
+                peer_id,
+                join,
+                self.role,
+                self.plays,
+                self.skip,
+            );
+            match find.await? {
                 Some(channel) => found.push(channel),
                 // Asked to stop while looking.
                 None => return Ok(Exit::Done),
@@ -343,7 +356,7 @@ impl Receiver<'_> {
         engine.timeout = timeout;
         tracing::info!("listening on {local}");
         lifecycle.ready(stream::facts(local, &channels));
-        stream::drive(engine, lifecycle).await
+        stream::drive(engine, lifecycle, &mut signals).await
     }
 }
 
@@ -361,13 +374,14 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
         return Ok(Exit::Done);
     }
     stream::block_on(async {
-        let mut lifecycle = live("p2ps-tracker", &settings.process)?;
+        let (mut lifecycle, signals) = live("p2ps-tracker", &settings.process)?;
         let outcome = rendezvous::serve(
             clock,
             listener,
             &settings,
             &progress,
             &mut lifecycle,
+            signals,
             understood,
         )
         .await;

@@ -347,6 +347,7 @@ pub(super) struct Found {
 /// Finds a channel by its identifier, its name at a tracker, or both.
 pub(super) async fn find(
     base: &mut Base,
+    signals: &mut Signals,
     peer_id: PeerId,
     join: &Join,
     role: Role,
@@ -410,9 +411,6 @@ pub(super) async fn find(
         )),
         (ChannelKey::Name(name), Some((announcer, urls))) => {
             base.progress.set(&format!("looking for channel {name}"));
-            let mut signals = Signals::new().map_err(|error| {
-                CliError::new(Exit::Failed, "cannot take signals", reason(&error))
-            })?;
             let stop = async { while signals.next().await != Signal::Stop {} };
             let say = |text: &str| tracing::warn!("{text}");
             let found = find_channel(&base.clock, announcer, &urls, join.timeout, stop, say).await;
@@ -597,9 +595,13 @@ pub(super) fn engine(
 }
 
 /// Runs an engine and says how it ended.
-pub(super) async fn drive(engine: Engine, lifecycle: &mut Lifecycle) -> Result<Exit, CliError> {
+pub(super) async fn drive(
+    engine: Engine,
+    lifecycle: &mut Lifecycle,
+    signals: &mut Signals,
+) -> Result<Exit, CliError> {
     let end = engine
-        .run(lifecycle)
+        .run(lifecycle, signals)
         .await
         .map_err(|error| CliError::new(Exit::Failed, "cannot run", reason(&error)))?;
     match end {

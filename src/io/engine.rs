@@ -147,9 +147,12 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When the runtime cannot watch sockets or signals.
-    pub async fn run(mut self, lifecycle: &mut Lifecycle) -> std::io::Result<End> {
-        let mut signals = Signals::new()?;
+    /// When the runtime cannot watch sockets.
+    pub async fn run(
+        mut self,
+        lifecycle: &mut Lifecycle,
+        signals: &mut Signals,
+    ) -> std::io::Result<End> {
         let (answer_to, answers) = mpsc::unbounded_channel();
         for (index, stream) in self.streams.iter_mut().enumerate() {
             if let Some(rendezvous) = &mut stream.rendezvous {
@@ -187,7 +190,7 @@ impl Engine {
             if run.end.is_some() {
                 break;
             }
-            self.wait(&mut run, &mut signals, lifecycle).await?;
+            self.wait(&mut run, signals, lifecycle).await?;
         }
         let end = run.end.take().unwrap_or(End::Stopped);
         lifecycle.stopping();

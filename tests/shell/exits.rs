@@ -179,6 +179,25 @@ fn term_says_goodbye_and_exits_0() {
 }
 
 #[test]
+fn a_signal_at_the_moment_of_readiness_is_taken() {
+    let place = Place::new();
+    // The hook sends it as soon as the tool says that it is there.
+    let hook = ["--on-ready", "kill -USR1 $PPID; kill -TERM $PPID"];
+    let uri = format!("p2ps://0f{}@127.0.0.1:9", "25".repeat(32));
+    for mut program in [
+        place.program("p2ps-tracker", "tracker").args(hook).start(),
+        place.source("source").args(hook).start(),
+        place
+            .receiver("p2ps-relay", "relay", &uri)
+            .args(hook)
+            .start(),
+        place.receiver("p2ps-peer", "peer", &uri).args(hook).start(),
+    ] {
+        assert_eq!(program.done()["reason"], "asked to stop");
+    }
+}
+
+#[test]
 fn a_parent_that_stops_is_left_at_once() {
     let place = Place::new();
     let mut source = place.source("source").start();
