@@ -171,8 +171,13 @@ impl Playout {
                 return Some(Release::Ended);
             }
             let ahead = slot.payload_mask() >> position(next);
+            let missing = slot.missing_mask() >> position(next);
+            // Who skips nothing goes on only when the very next bytes are here: to resume for others would be to stall
+            // again at once, for ever.
+            let is_next = self.config.skip || ahead.trailing_zeros() < missing.trailing_zeros();
             if let Some(since) = self.stalled_since
                 && ahead != 0
+                && is_next
             {
                 self.stalled_since = None;
                 return Some(Release::Resumed(now - since));
