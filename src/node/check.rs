@@ -157,7 +157,11 @@ impl World {
         let remotes: Vec<Remote> = (0..CALLERS + PARENTS)
             .map(|at| Remote {
                 addr: SocketAddr::from(([10, 0, 0, at as u8 + 1], 7000)),
-                port: if at < CALLERS { Port::Listen } else { Port::Dial },
+                port: if at < CALLERS {
+                    Port::Listen
+                } else {
+                    Port::Dial
+                },
                 ours: ChannelId::from_bits(0x4000_0001 + at as u32),
                 theirs: Vec::new(),
                 proven: at >= CALLERS,
@@ -537,8 +541,8 @@ impl World {
         let remote = self.remotes.get_mut(who).expect("in range");
         remote.bytes_in += bytes;
         // Whoever knows what we answered to its address gets mail there.
-        remote.proven |= channel
-            .is_some_and(|channel| remote.theirs.contains(&ChannelId::from_bits(channel)));
+        remote.proven |=
+            channel.is_some_and(|channel| remote.theirs.contains(&ChannelId::from_bits(channel)));
     }
 
     /// Wakes the node until it wants to sleep.
@@ -553,7 +557,11 @@ impl World {
             "woken at {} it wants to be woken at {next:?}",
             self.now
         );
-        assert_eq!(next.is_none(), self.closed, "only what is closed sleeps for ever");
+        assert_eq!(
+            next.is_none(),
+            self.closed,
+            "only what is closed sleeps for ever"
+        );
     }
 
     /// Takes out what the node sends and tells.
@@ -608,7 +616,10 @@ impl World {
         let channels = node.channel_count();
         let came: usize = self.remotes.iter().map(|remote| remote.bytes_in).sum();
         let held = usize::try_from(node.window_bytes()).unwrap_or(usize::MAX);
-        assert!(held <= came + self.media_bytes, "{held} bytes in the window");
+        assert!(
+            held <= came + self.media_bytes,
+            "{held} bytes in the window"
+        );
         assert!(node.half_open_count() <= HALF_OPEN_MAX.min(came / 40));
         // One a caller, and the calls to parents.
         assert!(channels <= CALLERS + 2 * PARENTS, "{channels} channels");
