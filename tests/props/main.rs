@@ -1,6 +1,7 @@
 //! What must hold for all inputs, on inputs drawn at random.
 
 mod integrity;
+mod node;
 #[path = "../golden/vectors.rs"]
 mod vectors;
 mod wire;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use p2ps::sim::honest::cast;
-use p2ps::sim::{Fault, FaultKind, NodeId, Outcome, Scenario, Shape, World, shrink};
+use p2ps::sim::{Fault, FaultKind, Outcome, Scenario, Shape, World};
 
-use super::{number, seeds};
+use super::seeds;
 
 fn run(scenario: &Scenario) -> Outcome {
     World::new(scenario.clone(), cast)
@@ -130,84 +130,5 @@ fn what_was_found_stays_mended() {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         println!("{}", path.display());
         run(&scenario);
-    }
-}
-
-/// With `SEED=n` and `--ignored --nocapture`: the smallest scenario that fails like that seed does.
-#[test]
-#[ignore = "a tool"]
-fn shrink_a_seed() {
-    for seed in seeds(1) {
-        let fails = |scenario: &Scenario| {
-            World::new(scenario.clone(), cast)
-                .run()
-                .err()
-                .map(|failure| failure.violation.invariant)
-        };
-        let scenario = shape(seed).draw();
-        let Some(invariant) = fails(&scenario) else {
-            println!("seed {seed} holds");
-            continue;
-        };
-        let small = shrink(&scenario, 150, |candidate| {
-            fails(candidate) == Some(invariant)
-        });
-        println!("{}", small.to_toml());
-        run(&small);
-    }
-}
-
-/// With `SEEDS=n` or `SEED=n` (and `WATCH=n` for all that one node does), `--ignored --nocapture`: tries all of them and says which fail how.
-#[test]
-#[ignore = "a tool"]
-fn survey() {
-    let start = std::time::Instant::now();
-    let (mut held, mut events, mut missing, mut joins) = (0, 0, 0, Vec::new());
-    let mut failed = std::collections::BTreeMap::<_, Vec<u64>>::new();
-    for seed in seeds(100) {
-        let mut world = World::new(shape(seed).draw(), cast);
-        if let Some(node) = number("WATCH") {
-            world = world.watch(NodeId(node as u16));
-        }
-        match world.run() {
-            Ok(outcome) => {
-                held += 1;
-                events += outcome.events;
-                missing += u64::from(outcome.players.iter().any(|player| player.missing > 0));
-                joins.extend(outcome.players.iter().filter_map(|player| player.join_us));
-            }
-            Err(failure) => {
-                let violation = &failure.violation;
-                println!(
-                    "SEED={seed} {} {} {}: {}",
-                    violation.invariant, failure.at, violation.node, violation.detail
-                );
-                for line in &failure.watched {
-                    println!("{line}");
-                }
-                if seeds(2).count() == 1 {
-                    println!(
-                        "{}",
-                        &failure.scenario[failure.scenario.find("[[faults]]").unwrap_or(0)..]
-                    );
-                    println!("{}", failure.nodes.join("\n"));
-                }
-                println!("    {}", failure.nodes[violation.node.index()]);
-                failed.entry(violation.invariant).or_default().push(seed);
-            }
-        }
-    }
-    joins.sort_unstable();
-    let at = |share: usize| joins.get(joins.len() * share / 100).copied().unwrap_or(0) / 1_000;
-    println!(
-        "{held} held, {} failed, {events} events, {missing} worlds with something missing, join p50 {} ms p90 {} ms p99 {} ms, {:.0} s",
-        failed.values().map(Vec::len).sum::<usize>(),
-        at(50),
-        at(90),
-        at(99),
-        start.elapsed().as_secs_f64()
-    );
-    for (invariant, seeds) in failed {
-        println!("{invariant}: {seeds:?}");
     }
 }

@@ -153,28 +153,3 @@ fn two_toys_make_progress_however_the_wire_behaves() {
         );
     }
 }
-
-/// Run in release with `--ignored --nocapture`: how many events a second of processor time.
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_the_world() {
-    let scenario = Shape::new(3)
-        .relays(4)
-        .peers(45)
-        .liars(1)
-        .source(2_000, Duration::from_millis(10))
-        .duration(Duration::from_secs(60))
-        .quiet()
-        .draw();
-    let start = std::time::Instant::now();
-    let outcome = World::new(scenario, cast(Flaw::None))
-        .run()
-        .unwrap_or_else(|failure| panic!("{failure}"));
-    let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{} events in {seconds:.2} s: {:.2} M/s, {} datagrams",
-        outcome.events,
-        outcome.events as f64 / seconds / 1e6,
-        outcome.sent
-    );
-}

@@ -511,3 +511,31 @@ fn texts(world: &World, name: u16) -> Vec<String> {
         })
         .collect()
 }
+
+#[test]
+fn a_player_that_skips_nothing_waits_for_a_hole_without_going_round_in_circles() {
+    let mut world = World::new();
+    let stranger = elsewhere(1);
+    let mut peer = config(Role::Peer, 2, &[stranger], 0);
+    if let Some(playout) = &mut peer.swarms[0].playout {
+        playout.skip = false;
+    }
+    world.add(2, peer);
+    world.run(MILLI);
+    let parent = Stranger::become_parent(&mut world, 2, stranger);
+    let signed = sign(&key(), 5, ntp(world.now), 1);
+    parent.send(&mut world, &[signed.munro()]);
+    for place in (0..32).filter(|place| *place != 3) {
+        parent.send(&mut world, &[signed.chunk(place)]);
+    }
+    for _ in 0..30 {
+        world.run(100 * MILLI);
+        let status = parent.status(0);
+        parent.send(&mut world, &[status]);
+    }
+    assert_eq!(world.played[&2], signed.chunks[..3].concat());
+    assert_eq!(world.node(2).counters(world.now, 0).stalls, 1);
+    parent.send(&mut world, &[signed.chunk(3)]);
+    world.run(100 * MILLI);
+    assert_eq!(world.played[&2], signed.chunks.concat());
+}

@@ -1,0 +1,632 @@
+//! Entry point for fuzzing and property tests: any bytes at all are read as a list of things that happen to one node,
+//! and what must hold whatever happens is asserted here, once, for both.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Config, Event, Node, Port, Role, SourceConfig, StartFrom, SwarmConfig};
+use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::ids::{ChannelId, PeerId};
+use crate::integrity::hash::digest;
+use crate::integrity::key::SigningKey;
+use crate::integrity::live::{Authority, MUNRO_WIDTH, MunroTree};
+use crate::peer::channel::PENDING_CHUNKS_MAX;
+use crate::peer::handshake::{HALF_OPEN_MAX, SwarmTerms};
+use crate::rng::Seed;
+use crate::store::playout::{PlayoutConfig, Release};
+use crate::time::{Epoch, Instant, NtpTime};
+use crate::wire::option::{Addressing, ChunkSize, Handshake, HashFunction, Protection};
+use crate::wire::{
+    Data, Datagram, Digest, Entry, Extension, Format, Hello, Mask, Message, Munro, PathBlock,
+    ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
+};
+
+/// Remotes that call us.
+const CALLERS: usize = 3;
+/// Remotes that we call.
+const PARENTS: usize = 2;
+/// Things that happen in one run at most: it is many short ones that find something.
+const STEPS_MAX: usize = 256;
+/// Datagrams that one of these things may cause.
+const DATAGRAMS_MAX: usize = 16_384;
+/// Unix time at the start of the clock.
+const EPOCH: Epoch = Epoch::new(1_795_262_400_000_000);
+
+/// Reads bytes as operations on a node and carries them out.
+///
+/// # Panics
+///
+/// When the node panics, sends what cannot be read, sends an address more than came from it before that was proven,
+/// gives unproven bytes to the player, holds or sends more than it may, or wants to be woken in the past for ever.
+pub fn endpoint_ops(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let mut world = World::new(&mut input);
+    for _ in 0..STEPS_MAX {
+        if input.0.is_empty() {
+            break;
+        }
+        world.step(&mut input);
+        world.check();
+    }
+    world.now += Duration::from_secs(10);
+    world.wake();
+    world.check();
+}
+
+/// The bytes left; zero when there are none.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn u8(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else {
+            return 0;
+        };
+        self.0 = rest;
+        *first
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_be_bytes([self.u8(), self.u8()])
+    }
+
+    fn u64(&mut self) -> u64 {
+        (0..8).fold(0, |number, _| number << 8 | u64::from(self.u8()))
+    }
+
+    fn take(&mut self, length: usize) -> Bytes {
+        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
+        self.0 = rest;
+        Bytes::copy_from_slice(taken)
+    }
+
+    /// Chunk numbers: mostly near the beginning, where the stream is, some at the far ends.
+    fn chunk(&mut self) -> ChunkIndex {
+        ChunkIndex::new(match self.u8() {
+            kind @ 0..=199 => u64::from(kind) * 4 + u64::from(kind & 3),
+            200..=219 => u64::from(self.u16()),
+            220..=229 => u64::MAX - u64::from(self.u8()),
+            230..=239 => (1 << 63) - u64::from(self.u8()),
+            _ => self.u64(),
+        })
+    }
+
+    fn range(&mut self) -> ChunkRange {
+        let (a, b) = (self.chunk(), self.chunk());
+        ChunkRange::new(a.min(b), a.max(b)).unwrap_or(ChunkRange::single(a))
+    }
+
+    fn digest(&mut self) -> Digest {
+        Digest::from_slice(&[self.u8(); 32]).unwrap_or_else(|| Digest::empty(HashFunction::Sha256))
+    }
+
+    fn path(&mut self) -> Vec<PathBlock> {
+        let hops = usize::from(self.u8() % 40);
+        let first = self.u8();
+        let path = (0..hops).map(|hop| PeerId::from_bytes([first.wrapping_add(hop as u8); 8]));
+        vec![PathBlock {
+            mask: Mask::all(1),
+            path: path.collect(),
+        }]
+    }
+}
+
+/// A remote.
+struct Remote {
+    addr: SocketAddr,
+    port: Port,
+    ours: ChannelId,
+    /// What the node wants to be called by it, newest last.
+    theirs: Vec<ChannelId>,
+    /// Whether it showed that it gets what we send.
+    proven: bool,
+    bytes_in: usize,
+    bytes_out: usize,
+}
+
+struct World {
+    now: Instant,
+    node: Node,
+    key: SigningKey,
+    terms: SwarmTerms,
+    remotes: Vec<Remote>,
+    is_source: bool,
+    media_bytes: usize,
+    last: Option<(usize, Bytes)>,
+    closed: bool,
+}
+
+/// What the chunks of the parents' stream hold; a player must be given nothing else.
+fn content(chunk: ChunkIndex) -> Bytes {
+    let mut bytes = chunk.get().to_be_bytes().to_vec();
+    bytes.resize(8 + (chunk.get() % 50) as usize, 0x47);
+    bytes.into()
+}
+
+impl World {
+    fn new(input: &mut Input<'_>) -> Self {
+        let setup = input.u8();
+        let key = SigningKey::from_seed_ed25519([7; 32]);
+        let role = match setup & 3 {
+            0 => Role::Source,
+            1 => Role::Relay,
+            _ => Role::Peer,
+        };
+        let extensions = setup & 4 == 0;
+        let remotes: Vec<Remote> = (0..CALLERS + PARENTS)
+            .map(|at| Remote {
+                addr: SocketAddr::from(([10, 0, 0, at as u8 + 1], 7000)),
+                port: if at < CALLERS {
+                    Port::Listen
+                } else {
+                    Port::Dial
+                },
+                ours: ChannelId::from_bits(0x4000_0001 + at as u32),
+                theirs: Vec::new(),
+                proven: at >= CALLERS,
+                bytes_in: 0,
+                bytes_out: 0,
+            })
+            .collect();
+        let swarm = SwarmConfig {
+            swarm_id: key.swarm_id(),
+            window: Duration::from_secs(if setup & 8 == 0 { 60 } else { 1 }),
+            playout: (role == Role::Peer).then(|| PlayoutConfig {
+                latency: Duration::from_millis(u64::from(setup >> 4) * 20),
+                skip: setup & 16 == 0,
+            }),
+            from: if setup & 32 == 0 {
+                StartFrom::Live
+            } else {
+                StartFrom::Oldest
+            },
+            parents: remotes.iter().skip(CALLERS).map(|it| it.addr).collect(),
+            source: (role == Role::Source).then(|| SourceConfig {
+                key: key.clone(),
+                first_chunk: ChunkIndex::ZERO,
+                sign_delay: Duration::from_millis(20),
+                chunk_packets: 7,
+            }),
+            description: Some(Bytes::from_static(b"described")).filter(|_| setup & 64 != 0),
+        };
+        let terms = SwarmTerms {
+            swarm_id: key.swarm_id(),
+            protection: Protection::UnifiedMerkleTree,
+            hash: HashFunction::Sha256,
+            signature: key.verifying_key().algorithm(),
+            addressing: Addressing::Ranges64,
+            chunk_size: ChunkSize::Variable,
+            discard_window: 10_000,
+            extensions: true,
+            format: Format::LIVE,
+        };
+        let mut config = Config::new(role, PeerId::from_bytes([9; 8]), EPOCH, swarm);
+        config.extensions = extensions;
+        let now = Instant::from_micros(1_000_000);
+        let node = Node::new(now, config, Seed::from_number(1)).expect("a key that works");
+        Self {
+            now,
+            node,
+            key,
+            terms,
+            remotes,
+            is_source: role == Role::Source,
+            media_bytes: 0,
+            last: None,
+            closed: false,
+        }
+    }
+
+    fn step(&mut self, input: &mut Input<'_>) {
+        let op = input.u8();
+        let who = usize::from(input.u8()) % self.remotes.len();
+        match op % 16 {
+            0 => {
+                let length = usize::from(input.u8());
+                let bytes = input.take(length);
+                self.deliver(who, bytes);
+            }
+            1 => {
+                let opening = self.handshake(who, true, input.u8());
+                self.send(who, ChannelId::NONE, &[opening]);
+            }
+            2 => {
+                let opening = self.handshake(who, true, input.u8());
+                let hello = Message::Extension(Extension::Hello(Hello::default()));
+                self.send(who, self.channel(who, input), &[opening, hello]);
+            }
+            3 => {
+                let reply = self.handshake(who, false, input.u8());
+                self.send(who, self.channel(who, input), &[reply]);
+            }
+            4..=7 => {
+                let count = 1 + usize::from(input.u8() % 8);
+                let mut list: Vec<Message> = (0..count).map(|_| self.message(input)).collect();
+                if input.u8() > 250 {
+                    list = list.into_iter().cycle().take(256).collect();
+                }
+                self.send(who, self.channel(who, input), &list);
+            }
+            8 | 9 => {
+                let step = match input.u8() {
+                    short @ 0..=199 => Duration::from_micros(u64::from(short) * 1000),
+                    long => Duration::from_millis(u64::from(long - 199) * 400),
+                };
+                self.now += step;
+                self.wake();
+            }
+            10 => {
+                let length = usize::from(input.u16() % 4096);
+                let media = Bytes::from(vec![input.u8(); length]);
+                self.media_bytes += length;
+                self.node.push_media(self.now, media);
+            }
+            11 => self.genuine(who, input),
+            12 => {
+                // What was on its way is repeated, perhaps by another.
+                if let Some((sender, bytes)) = self.last.clone() {
+                    let from = if op & 16 == 0 { sender } else { who };
+                    self.deliver(from, bytes);
+                }
+            }
+            13 => {
+                // Somebody else's channel.
+                let other = usize::from(input.u8()) % self.remotes.len();
+                let list = [self.message(input)];
+                self.send(who, self.channel(other, input), &list);
+            }
+            14 => match input.u8() % 8 {
+                0 => self.node.pause_playout(0, true),
+                1 => self.node.pause_playout(0, false),
+                2 => self.node.go_on(0),
+                3 => self.node.drain(),
+                4 => self.node.flush_media(self.now),
+                5 => self.node.end_media(self.now),
+                6 => {
+                    let addr = self.remotes.get(who).map(|remote| remote.addr);
+                    if who >= CALLERS {
+                        self.node.set_candidates(self.now, 0, addr.as_slice());
+                    }
+                }
+                _ if input.u8() == 0 => {
+                    self.closed = true;
+                    self.node.close(self.now);
+                }
+                _ => {}
+            },
+            _ => {
+                // A train, as segmentation offload gives it.
+                let length = usize::from(input.u8());
+                let stride = usize::from(input.u8());
+                let train = input.take(length);
+                self.count_in(who, train.len(), None);
+                let (addr, port) = self.place(who);
+                self.node
+                    .handle_datagrams(self.now, self.now, port, addr, train, stride);
+            }
+        }
+    }
+
+    fn place(&self, who: usize) -> (SocketAddr, Port) {
+        let remote = self.remotes.get(who).expect("in range");
+        (remote.addr, remote.port)
+    }
+
+    /// A channel that the node gave this remote, or one that nobody has.
+    fn channel(&self, who: usize, input: &mut Input<'_>) -> ChannelId {
+        let known = self.remotes.get(who).map(|remote| &remote.theirs);
+        let back = usize::from(input.u8() >> 6);
+        known
+            .and_then(|theirs| theirs.iter().rev().nth(back).or_else(|| theirs.last()))
+            .copied()
+            .unwrap_or(ChannelId::from_bits(0x7777_7777))
+    }
+
+    fn handshake(&self, who: usize, opening: bool, twist: u8) -> Message {
+        let ours = self
+            .remotes
+            .get(who)
+            .map_or(ChannelId::NONE, |remote| remote.ours);
+        let mut terms = self.terms.clone();
+        terms.extensions = twist & 1 == 0;
+        let mut handshake = if opening {
+            terms.opening(ours)
+        } else {
+            terms.reply(ours)
+        };
+        match twist >> 1 {
+            100 => handshake.version = Some(9),
+            101 => handshake.chunk_size = None,
+            102 => handshake.discard_window = Some(1),
+            103 => handshake.discard_window = Some(u64::MAX),
+            104 => handshake.supported = None,
+            105 => handshake = Handshake::closing(),
+            106 => handshake.source = ChannelId::from_bits(0x4000_0001),
+            _ => {}
+        }
+        Message::Handshake(Box::new(handshake))
+    }
+
+    fn message(&self, input: &mut Input<'_>) -> Message {
+        let time = EPOCH.ntp(self.now);
+        match input.u8() % 26 {
+            0 => Message::Ack {
+                range: input.range(),
+                delay_us: input.u64().cast_signed(),
+            },
+            1 => Message::Have(input.range()),
+            2 => Message::Integrity {
+                range: input.range(),
+                hash: input.digest(),
+            },
+            3 => Message::SignedIntegrity {
+                range: input.range(),
+                time: NtpTime::from_bits(input.u64()),
+                signature: Bytes::from(vec![input.u8(); 64]),
+            },
+            4 => Message::Request(input.range()),
+            5 => Message::Cancel(input.range()),
+            6 => Message::Choke,
+            7 => Message::Unchoke,
+            8 => Message::PexRequest,
+            9 => Message::PexCertificate(input.take(4)),
+            10 | 11 => Message::Data(Data {
+                range: ChunkRange::single(input.chunk()),
+                time_us: input.u64(),
+                payload: input.take(8),
+            }),
+            12 => Message::Extension(Extension::Hello(Hello {
+                peer_id: PeerId::from_bytes([input.u8(); 8]),
+                ..Hello::default()
+            })),
+            13 | 14 => Message::Extension(Extension::Subscribe(Subscribe {
+                id: u16::from(input.u8()),
+                flags: input.u8(),
+                from_mode: input.u8() % 6,
+                entries: vec![Entry {
+                    substream: 0,
+                    from_chunk: input.chunk(),
+                }],
+                lease_ms: u32::from(input.u16()),
+                priority: 0,
+            })),
+            15 => Message::Extension(Extension::SubscribeReply(SubscribeReply {
+                id: input.u16(),
+                accepted: Mask::all(1),
+                reason: input.u8() % 8,
+                retry_ms: u32::from(input.u16()),
+                alternatives: Vec::new(),
+            })),
+            16 => Message::Extension(Extension::Unsubscribe {
+                mask: Mask::all(1),
+                reason: input.u8(),
+            }),
+            17 => Message::Extension(Extension::Status(Status {
+                seq: 1,
+                heads: vec![input.chunk()],
+                wanted: Mask::none(1),
+                recv_kbps: u32::MAX,
+                sent_kbps: u32::MAX,
+                loss_permille: input.u16(),
+                cumulative_latency_us: u32::from(input.u16()) << 16,
+                jitter_us: 0,
+                depth: input.u8(),
+                slots_free: input.u16(),
+                uplink_kbps: u32::MAX,
+                paths: input.path(),
+            })),
+            18 => Message::Extension(Extension::Probe {
+                nonce: 1,
+                mask: Mask::all(1),
+            }),
+            19 => Message::Extension(Extension::ProbeReply(ProbeReply {
+                nonce: u32::from(input.u16()),
+                held_us: u32::MAX,
+                ready: Mask::all(1),
+                recv_kbps: 0,
+                cumulative_latency_us: u32::MAX,
+                saturated: 0,
+                paths: input.path(),
+            })),
+            20 => Message::Extension(Extension::QosFeedback(QosFeedback {
+                substream: input.u8(),
+                late_permille: 0,
+                lost_permille: input.u16(),
+                over_ms: u32::MAX,
+            })),
+            21 => Message::Extension(Extension::Munro(Munro {
+                start: input.chunk(),
+                time,
+                signature: Bytes::from(vec![input.u8(); 64]),
+                leaves: vec![input.digest(); usize::from(input.u8() % 40)],
+            })),
+            22 => Message::Extension(Extension::NeedMunro(input.chunk())),
+            23 => Message::Extension(Extension::Fetch {
+                range: input.range(),
+                flags: input.u8(),
+            }),
+            24 => Message::Extension(Extension::Describe),
+            _ => Message::Extension(Extension::Description(input.take(40))),
+        }
+    }
+
+    /// Part of a munro that the channel's key signed.
+    fn genuine(&mut self, who: usize, input: &mut Input<'_>) {
+        let number = u64::from(input.u8() % 32);
+        let age = Duration::from_millis(u64::from(input.u8()) * 20);
+        let first = ChunkIndex::new(number * MUNRO_WIDTH);
+        let range = ChunkRange::from_count(first, MUNRO_WIDTH).expect("a low number");
+        let filled = if input.u8() > 250 { 0 } else { 20 };
+        let chunks: Vec<Bytes> = range.iter().take(filled).map(content).collect();
+        let leaves: Vec<Digest> = chunks
+            .iter()
+            .map(|chunk| digest(HashFunction::Sha256, chunk))
+            .collect();
+        let authority = Authority::new(
+            self.key.verifying_key(),
+            Addressing::Ranges64,
+            HashFunction::Sha256,
+        );
+        let time = EPOCH.ntp(self.now.saturating_sub(age));
+        let (munro, tree) = MunroTree::from_leaves(HashFunction::Sha256, range, &leaves)
+            .and_then(|tree| tree.sign(&self.key, &authority, time).ok())
+            .expect("a munro of ours");
+        let channel = self.channel(who, input);
+        let parts = input.u8();
+        if parts & 1 == 0 {
+            let message = Message::Extension(Extension::Munro(Munro {
+                start: first,
+                time,
+                signature: munro.signature().clone(),
+                leaves,
+            }));
+            self.send(who, channel, &[message]);
+        }
+        if parts & 2 != 0 {
+            let list = [
+                Message::Have(range),
+                Message::Integrity {
+                    range,
+                    hash: *munro.root(),
+                },
+                Message::SignedIntegrity {
+                    range,
+                    time,
+                    signature: munro.signature().clone(),
+                },
+            ];
+            self.send(who, channel, &list);
+        }
+        let (from, count) = (usize::from(input.u8() % 20), usize::from(input.u8() % 21));
+        for (place, payload) in chunks.into_iter().enumerate().skip(from).take(count) {
+            let chunk = first.plus(place as u64);
+            let mut list = Vec::new();
+            if parts & 2 != 0 {
+                let uncles = tree.uncles(chunk).into_iter();
+                list.extend(uncles.map(|(bin, hash)| Message::Integrity {
+                    range: bin.to_range(),
+                    hash,
+                }));
+            }
+            list.push(Message::Data(Data {
+                range: ChunkRange::single(chunk),
+                time_us: EPOCH.unix_micros(self.now),
+                payload,
+            }));
+            self.send(who, channel, &list);
+        }
+    }
+
+    fn send(&mut self, who: usize, channel: ChannelId, list: &[Message]) {
+        let mut out = channel.to_bits().to_be_bytes().to_vec();
+        for message in list {
+            message.encode(&Format::LIVE, &mut out);
+        }
+        self.deliver(who, out.into());
+    }
+
+    fn deliver(&mut self, who: usize, bytes: Bytes) {
+        let channel = bytes.first_chunk::<4>().copied().map(u32::from_be_bytes);
+        self.count_in(who, bytes.len(), channel);
+        self.last = Some((who, bytes.clone()));
+        let (addr, port) = self.place(who);
+        let stride = bytes.len();
+        self.node
+            .handle_datagrams(self.now, self.now, port, addr, bytes, stride);
+        self.drain();
+    }
+
+    fn count_in(&mut self, who: usize, bytes: usize, channel: Option<u32>) {
+        let remote = self.remotes.get_mut(who).expect("in range");
+        remote.bytes_in += bytes;
+        // Whoever knows what we answered to its address gets mail there.
+        remote.proven |=
+            channel.is_some_and(|channel| remote.theirs.contains(&ChannelId::from_bits(channel)));
+    }
+
+    /// Wakes the node until it wants to sleep.
+    fn wake(&mut self) {
+        for _ in 0..2 {
+            self.node.handle_timeout(self.now);
+            self.drain();
+        }
+        let next = self.node.poll_timeout(self.now);
+        assert!(
+            next.is_none_or(|next| next > self.now),
+            "woken at {} it wants to be woken at {next:?}",
+            self.now
+        );
+        assert_eq!(
+            next.is_none(),
+            self.closed,
+            "only what is closed sleeps for ever"
+        );
+    }
+
+    /// Takes out what the node sends and tells.
+    fn drain(&mut self) {
+        let mut datagrams = 0;
+        while let Some(transmit) = self.node.poll_transmit() {
+            let size = transmit.segment_size.unwrap_or(usize::MAX);
+            for bytes in transmit.contents.chunks(size) {
+                datagrams += 1;
+                let remote = self
+                    .remotes
+                    .iter_mut()
+                    .find(|remote| remote.addr == transmit.to)
+                    .expect("mail to somebody known");
+                remote.bytes_out += bytes.len();
+                assert!(
+                    remote.proven || remote.bytes_out <= remote.bytes_in,
+                    "{} bytes for {} from {}",
+                    remote.bytes_out,
+                    remote.bytes_in,
+                    remote.addr
+                );
+                let (_, mut list) =
+                    Datagram::open(Bytes::copy_from_slice(bytes)).expect("a whole datagram");
+                while let Some(message) = list.next(&Format::LIVE) {
+                    if let Message::Handshake(handshake) = message.expect("what can be read")
+                        && !handshake.is_closing()
+                        && remote.theirs.last() != Some(&handshake.source)
+                    {
+                        remote.theirs.push(handshake.source);
+                    }
+                }
+            }
+        }
+        assert!(datagrams <= DATAGRAMS_MAX, "{datagrams} datagrams at once");
+        while let Some(event) = self.node.poll_event() {
+            if let Event::Playout {
+                release: Release::Media { chunk, payload, .. },
+                ..
+            } = event
+                && !self.is_source
+            {
+                assert_eq!(payload, content(chunk), "chunk {chunk} is not the source's");
+            }
+        }
+    }
+
+    /// What must hold after each step.
+    fn check(&mut self) {
+        self.drain();
+        let node = &self.node;
+        let channels = node.channel_count();
+        let came: usize = self.remotes.iter().map(|remote| remote.bytes_in).sum();
+        let held = usize::try_from(node.window_bytes()).unwrap_or(usize::MAX);
+        assert!(
+            held <= came + self.media_bytes,
+            "{held} bytes in the window"
+        );
+        assert!(node.half_open_count() <= HALF_OPEN_MAX.min(came / 40));
+        // One a caller, and the calls to parents.
+        assert!(channels <= CALLERS + 2 * PARENTS, "{channels} channels");
+        assert!(node.child_count() <= channels);
+        assert!(node.unproven_chunks() <= channels * PENDING_CHUNKS_MAX);
+        assert!(node.unproven_hashes() <= channels * 128);
+        let _ = node.counters(self.now, 0);
+        let _ = node.neighbours(self.now, 0);
+    }
+}
