@@ -19,7 +19,8 @@ use p2ps::rng::Seed;
 use p2ps::store::MunroIndex;
 use p2ps::store::playout::PlayoutConfig;
 use p2ps::time::{Epoch, Instant, NtpTime};
-use p2ps::wire::{Addressing, ChunkSize, Datagram, Digest, Format, HashFunction};
+use p2ps::wire::option::{Addressing, ChunkSize, HashFunction};
+use p2ps::wire::{Datagram, Digest, Format};
 
 const CHUNKS: usize = 16;
 const CHUNK_BYTES: usize = 1316;
