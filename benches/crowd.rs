@@ -1,13 +1,12 @@
 //! Many receivers in one process, each a node with a real socket: what `fanout.py --crowd` puts behind a relay.
 //!
 //! `crowd --parent ADDR:PORT --channel HEX --count N [--full K] [--warm S] [--window S]` prints one JSON line. The first K
-//! children are whole nodes: they verify, acknowledge and play. The others subscribe and report as nodes do, but only
+//! children are whole nodes: they verify, acknowledge and play. The others subscribe as nodes do, then only
 //! count what comes and acknowledge it, so that 1500 of them leave the relay a core to itself.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use p2ps::chunk::{ChunkIndex, ChunkRange};
 use p2ps::ids::{ChannelId, PeerId, SwarmId, decode_hex};
 use p2ps::io::clock::Clock;
@@ -90,21 +89,9 @@ impl Child {
             *bytes += received.train.len() as u64;
             let now = clock.now();
             let seen = count(&received, came);
-            if !*is_whole && *subscribed && seen.is_some() {
+            if !*is_whole && *subscribed {
+                // Its lease outlives the measurement, so acknowledgements are all that the parent needs.
                 acks.extend(seen);
-                // The first datagram tells the node that its parent lives; without the hashes it asks for nothing more.
-                let first = Bytes::copy_from_slice(
-                    received.train.get(..received.stride).unwrap_or_default(),
-                );
-                let stride = first.len();
-                node.handle_datagrams(
-                    now,
-                    received.arrived,
-                    Port::Dial,
-                    received.from,
-                    first,
-                    stride,
-                );
             } else {
                 let Received {
                     arrived,
@@ -116,7 +103,8 @@ impl Child {
             }
         });
         let now = clock.now();
-        if node.poll_timeout(now).is_some_and(|at| now >= at) {
+        let is_driven = *is_whole || !*subscribed;
+        if is_driven && node.poll_timeout(now).is_some_and(|at| now >= at) {
             node.handle_timeout(now);
         }
         while let Some(event) = self.node.poll_event() {
