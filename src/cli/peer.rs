@@ -23,7 +23,7 @@ pub struct Args {
     /// Channel to play: p2ps://TRACKER/CHANNEL, p2ps://CHANNELID@HOST:PORT, or a ticket.
     #[arg(value_name = "CHANNEL")]
     pub uri: Option<ChannelRef>,
-    /// Channel to play, by its name at the trackers or parents given.
+    /// Channel to play, by its name at the trackers given, or by its id.
     #[arg(long, value_name = "NAME", help_heading = "Channel")]
     pub channel: Option<ChannelName>,
     /// How the channel is found.

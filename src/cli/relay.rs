@@ -22,7 +22,7 @@ pub struct Args {
     /// Channels to carry: p2ps://TRACKER/CHANNEL, p2ps://CHANNELID@HOST:PORT, or a ticket.
     #[arg(value_name = "CHANNEL")]
     pub uri: Vec<ChannelRef>,
-    /// Channel to carry, by its name at the trackers or parents given. Repeatable.
+    /// Channel to carry, by its name at the trackers given, or by its id. Repeatable.
     #[arg(long, value_name = "NAME", help_heading = "Channel")]
     pub channel: Vec<ChannelName>,
     /// How channels are found.

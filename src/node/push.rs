@@ -13,6 +13,7 @@ use crate::integrity::live::MUNRO_WIDTH;
 use crate::peer::channel::Channel;
 use crate::peer::violation::Violation;
 use crate::schedule::repair::{Ask, Hole, REORDER_DELAY, Supplier};
+use crate::stats::Counters;
 use crate::store::{MunroIndex, Slot};
 use crate::time::Instant;
 use crate::wire::{Extension, Format, Message, Munro, encode_data_header};
@@ -24,6 +25,8 @@ const PUMP_MUNROS_MAX: usize = 16;
 const HEAD_IN_FLIGHT_BYTES: u64 = 512 * 1024;
 /// A hole is followed for this long where nobody plays.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// A DATA message and its channel, without the chunk: 64-bit chunk ranges.
+const DATA_HEADER_BYTES: u64 = 4 + 1 + 16 + 8;
 /// Missing munros asked for at once.
 const MUNRO_GAP_MAX: u64 = 256;
 /// The least wait for the answer to a request.
@@ -143,7 +146,7 @@ impl Node {
         // Laid out at most twice: whole for those who get it in turn, and only the new chunks for those past it.
         let mut whole: Option<Train> = None;
         let mut stragglers: Option<Train> = None;
-        let mut pushed = 0u64;
+        let mut pushed = Sent::default();
         for &child in &swarm.children {
             let Some(channel) = channels.get_mut(child) else {
                 continue;
@@ -177,12 +180,12 @@ impl Node {
             };
             subscriber.cursor = subscriber.cursor.max(fresh.index.plus(1));
             let with_hashes = subscriber.wants_hashes;
-            pushed += note_sent(now, channel, fresh.index, train, with_hashes);
+            pushed = pushed.plus(note_sent(now, channel, fresh.index, train, with_hashes));
         }
         for train in [whole, stragglers].into_iter().flatten() {
             outbox.push_train(train);
         }
-        swarm.counters.sent_packets += pushed;
+        pushed.count(&mut swarm.counters);
     }
 
     /// Sends a child that is behind what its window allows.
@@ -220,7 +223,7 @@ impl Node {
             let mut train = lay_out(outbox, swarm, slot, slot.payload_mask(), true, now_us);
             let pushed = note_sent(now, channel, index, &mut train, with_hashes);
             outbox.push_train(train);
-            swarm.counters.sent_packets += pushed;
+            pushed.count(&mut swarm.counters);
         }
     }
 
@@ -373,9 +376,9 @@ impl Node {
         let mut train = lay_out(outbox, swarm, slot, mask, !holds_hashes, now_us);
         let sent = note_sent(now, channel, index, &mut train, true);
         outbox.push_train(train);
-        channel.counters.retransmitted_chunks += sent;
-        swarm.counters.retransmitted_packets += sent;
-        swarm.counters.sent_packets += sent;
+        channel.counters.retransmitted_chunks += sent.chunks;
+        swarm.counters.retransmitted_packets += sent.chunks;
+        sent.count(&mut swarm.counters);
     }
 
     /// A remote lacks the hashes of a munro.
@@ -507,6 +510,30 @@ pub(super) fn send(
     channel.counters.sent_bytes += bytes as u64;
 }
 
+/// What one train brought one child.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    chunks: u64,
+    media_bytes: u64,
+    hash_bytes: u64,
+}
+
+impl Sent {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            chunks: self.chunks + other.chunks,
+            media_bytes: self.media_bytes + other.media_bytes,
+            hash_bytes: self.hash_bytes + other.hash_bytes,
+        }
+    }
+
+    const fn count(self, counters: &mut Counters) {
+        counters.sent_packets += self.chunks;
+        counters.sent_media_bytes += self.media_bytes;
+        counters.sent_hash_bytes += self.hash_bytes;
+    }
+}
+
 /// Adds a child to a train and to the books. Gives the chunks sent.
 fn note_sent(
     now: Instant,
@@ -514,7 +541,7 @@ fn note_sent(
     index: MunroIndex,
     train: &mut Train,
     with_hashes: bool,
-) -> u64 {
+) -> Sent {
     let (datagrams, bytes) = train.size_for(with_hashes);
     train.add_target(Target {
         remote: channel.remote.channel,
@@ -530,7 +557,12 @@ fn note_sent(
     channel
         .in_flight
         .on_sent(now, index, u32::try_from(bytes).unwrap_or(u32::MAX));
-    train.chunk_count()
+    let (chunks, chunk_bytes) = train.size_for(false);
+    Sent {
+        chunks,
+        media_bytes: chunk_bytes - chunks * DATA_HEADER_BYTES.min(chunk_bytes),
+        hash_bytes: bytes - chunk_bytes,
+    }
 }
 
 /// Lays out chunks of a munro, and its hashes behind them.
@@ -688,11 +720,4 @@ fn suppliers_of(
         }
     }
     list
-}
-
-impl Train {
-    /// Datagrams with a chunk in them.
-    fn chunk_count(&self) -> u64 {
-        self.size_for(false).0
-    }
 }

@@ -236,7 +236,10 @@ impl Reporter {
         if let Some(metrics) = &self.metrics {
             metrics.set_channel(&description.name);
         }
-        tracing::info!("channel {} {}", description.name, description.title);
+        match description.title.as_str() {
+            "" => tracing::info!("channel {}", description.name),
+            title => tracing::info!("channel {}: {title}", description.name),
+        }
     }
 
     /// One line for people, once a second.
