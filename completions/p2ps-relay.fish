@@ -24,7 +24,7 @@ function __fish_p2ps_relay_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l channel -d 'Channel to carry, by its name at the trackers or parents given. Repeatable' -r
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l channel -d 'Channel to carry, by its name at the trackers given, or by its id. Repeatable' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l parent -d 'Fetch from this source, relay or peer: HOST[:PORT], port 7850 unless told. Repeatable, in order of preference' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l latency -d 'Play this long after the source signed, to leave time for repair: 0s to 10min [default: 1s]' -r

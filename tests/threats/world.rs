@@ -21,23 +21,23 @@ use p2ps::wire::{
     Subscribe, SubscribeReply,
 };
 
-pub const SECOND: Duration = Duration::from_secs(1);
-pub const MILLI: Duration = Duration::from_millis(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MILLI: Duration = Duration::from_millis(1);
 const EPOCH_US: u64 = 1_795_262_400_000_000;
 const LISTEN: u16 = 7850;
 const DIAL: u16 = 40_000;
 
-pub fn key() -> SigningKey {
+pub(crate) fn key() -> SigningKey {
     SigningKey::from_seed_ed25519([7; 32])
 }
 
 /// The key of another channel.
-pub fn other_key() -> SigningKey {
+pub(crate) fn other_key() -> SigningKey {
     SigningKey::from_seed_ed25519([8; 32])
 }
 
 /// What all peers of the channel agree on.
-pub fn terms(key: &SigningKey, extensions: bool) -> SwarmTerms {
+pub(crate) fn terms(key: &SigningKey, extensions: bool) -> SwarmTerms {
     SwarmTerms {
         swarm_id: key.swarm_id(),
         protection: Protection::UnifiedMerkleTree,
@@ -52,13 +52,13 @@ pub fn terms(key: &SigningKey, extensions: bool) -> SwarmTerms {
 }
 
 /// A node's address. Nodes are named by a number.
-pub fn addr(name: u16, port: Port) -> SocketAddr {
+pub(crate) fn addr(name: u16, port: Port) -> SocketAddr {
     let port = if port == Port::Listen { LISTEN } else { DIAL };
     SocketAddr::from(([10, 0, 0, name as u8], port))
 }
 
 /// An address where no node is.
-pub fn elsewhere(number: u32) -> SocketAddr {
+pub(crate) fn elsewhere(number: u32) -> SocketAddr {
     let [_, b, c, d] = number.to_be_bytes();
     SocketAddr::from(([172, b, c, d], 9000))
 }
@@ -77,7 +77,7 @@ fn node_at(addr: SocketAddr) -> Option<(u16, Port)> {
     }
 }
 
-pub fn config(role: Role, name: u16, parents: &[SocketAddr], latency_ms: u64) -> Config {
+pub(crate) fn config(role: Role, name: u16, parents: &[SocketAddr], latency_ms: u64) -> Config {
     let swarm = SwarmConfig {
         swarm_id: key().swarm_id(),
         window: 60 * SECOND,
@@ -100,17 +100,17 @@ pub fn config(role: Role, name: u16, parents: &[SocketAddr], latency_ms: u64) ->
 }
 
 /// What happens to a datagram on its way: from, to, bytes; false loses it.
-pub type Tamper = Box<dyn FnMut(SocketAddr, SocketAddr, &mut Vec<u8>) -> bool>;
+pub(crate) type Tamper = Box<dyn FnMut(SocketAddr, SocketAddr, &mut Vec<u8>) -> bool>;
 
 /// A datagram that nobody on the table took.
 #[derive(Clone, Debug)]
-pub struct Stray {
+pub(crate) struct Stray {
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub bytes: Vec<u8>,
 }
 
-pub struct World {
+pub(crate) struct World {
     pub now: Instant,
     pub nodes: BTreeMap<u16, Node>,
     /// What each player was given.
@@ -122,7 +122,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             now: Instant::from_micros(1_000_000),
             nodes: BTreeMap::new(),
@@ -133,24 +133,24 @@ impl World {
         }
     }
 
-    pub fn add(&mut self, name: u16, config: Config) {
+    pub(crate) fn add(&mut self, name: u16, config: Config) {
         let node = Node::new(self.now, config, Seed::from_number(u64::from(name)));
         self.nodes.insert(name, node.expect("a key that works"));
     }
 
-    pub fn node(&self, name: u16) -> &Node {
+    pub(crate) fn node(&self, name: u16) -> &Node {
         &self.nodes[&name]
     }
 
     /// A source, already there for `addr(1, Listen)`.
-    pub fn with_source() -> Self {
+    pub(crate) fn with_source() -> Self {
         let mut world = Self::new();
         world.add(1, config(Role::Source, 1, &[], 0));
         world
     }
 
     /// Hands a datagram to a node, and everything that comes of it to the others.
-    pub fn deliver(&mut self, to: SocketAddr, from: SocketAddr, bytes: impl Into<Bytes>) {
+    pub(crate) fn deliver(&mut self, to: SocketAddr, from: SocketAddr, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         if let Some((name, port)) = node_at(to)
             && let Some(node) = self.nodes.get_mut(&name)
@@ -161,7 +161,7 @@ impl World {
         self.settle();
     }
 
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let mut mail: Vec<Stray> = Vec::new();
             for (&name, node) in &mut self.nodes {
@@ -212,7 +212,7 @@ impl World {
     }
 
     /// Lets time pass, a millisecond at a time.
-    pub fn run(&mut self, span: Duration) {
+    pub(crate) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         while self.now < end {
             self.now += MILLI;
@@ -226,7 +226,7 @@ impl World {
     }
 
     /// Node 1 streams numbered bytes, 8 Mbit/s.
-    pub fn stream(&mut self, sent: &mut Vec<u8>, span: Duration) {
+    pub(crate) fn stream(&mut self, sent: &mut Vec<u8>, span: Duration) {
         for _ in 0..span.as_millis() {
             let media = more_media(sent);
             let now = self.now;
@@ -236,7 +236,7 @@ impl World {
         }
     }
 
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let now = self.now;
         self.nodes.get_mut(&1).expect("the source").end_media(now);
         self.run(2 * SECOND);
@@ -244,7 +244,7 @@ impl World {
 
     /// Every byte the player was given is the source's, in order and without a gap, up to the last one.
     #[track_caller]
-    pub fn assert_played_to_the_end(&self, name: u16, sent: &[u8]) {
+    pub(crate) fn assert_played_to_the_end(&self, name: u16, sent: &[u8]) {
         let played = self.played.get(&name).map_or(&[][..], Vec::as_slice);
         assert!(
             !played.is_empty() && sent.ends_with(played),
@@ -257,7 +257,7 @@ impl World {
     }
 
     /// Violations that a node noted about an address, and whether it was banned.
-    pub fn violations(&self, name: u16, by: SocketAddr) -> (usize, bool) {
+    pub(crate) fn violations(&self, name: u16, by: SocketAddr) -> (usize, bool) {
         let mut found = (0, false);
         for event in self.events.get(&name).into_iter().flatten() {
             if let Event::Violated { addr, banned, .. } = event
@@ -269,17 +269,8 @@ impl World {
         found
     }
 
-    pub fn bans(&self, name: u16, by: SocketAddr) -> usize {
-        let events = self.events.get(&name).into_iter().flatten();
-        events
-            .filter(
-                |event| matches!(event, Event::Violated { addr, banned: true, .. } if *addr == by),
-            )
-            .count()
-    }
-
     /// Takes what went to an address: datagrams.
-    pub fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
+    pub(crate) fn take(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
         let (mine, rest) = self.strays.drain(..).partition(|stray| stray.to == to);
         self.strays = rest;
         let mine: VecDeque<Stray> = mine;
@@ -288,14 +279,14 @@ impl World {
 }
 
 /// A millisecond of media: bytes that tell where they stand.
-pub fn more_media(sent: &mut Vec<u8>) -> Bytes {
+pub(crate) fn more_media(sent: &mut Vec<u8>) -> Bytes {
     let start = sent.len();
     sent.extend((start..start + 1000).map(|at| (at / 7 % 251) as u8 ^ (at >> 12) as u8));
     Bytes::copy_from_slice(&sent[start..])
 }
 
 /// Writes a datagram.
-pub fn datagram(channel: ChannelId, messages: &[Message]) -> Vec<u8> {
+pub(crate) fn datagram(channel: ChannelId, messages: &[Message]) -> Vec<u8> {
     let mut out = channel.to_bits().to_be_bytes().to_vec();
     for message in messages {
         message.encode(&Format::LIVE, &mut out);
@@ -305,7 +296,7 @@ pub fn datagram(channel: ChannelId, messages: &[Message]) -> Vec<u8> {
 
 /// Reads a datagram.
 #[track_caller]
-pub fn messages(bytes: &[u8]) -> (ChannelId, Vec<Message>) {
+pub(crate) fn messages(bytes: &[u8]) -> (ChannelId, Vec<Message>) {
     let (channel, mut reader) =
         Datagram::open(Bytes::copy_from_slice(bytes)).expect("a node writes whole datagrams");
     let mut list = Vec::new();
@@ -315,25 +306,24 @@ pub fn messages(bytes: &[u8]) -> (ChannelId, Vec<Message>) {
     (channel, list)
 }
 
-pub fn range(first: u64, last: u64) -> ChunkRange {
+pub(crate) fn range(first: u64, last: u64) -> ChunkRange {
     ChunkRange::new(ChunkIndex::new(first), ChunkIndex::new(last)).expect("in order")
 }
 
 /// A remote that is no node.
 #[derive(Clone, Copy, Debug)]
-pub struct Stranger {
+pub(crate) struct Stranger {
     pub addr: SocketAddr,
     /// The socket of the node it talks to.
     pub node: SocketAddr,
     pub ours: ChannelId,
     pub theirs: ChannelId,
-    pub extensions: bool,
 }
 
 impl Stranger {
     /// Opens a channel with a node as anybody may.
     #[track_caller]
-    pub fn call(world: &mut World, name: u16, addr: SocketAddr, extensions: bool) -> Self {
+    pub(crate) fn call(world: &mut World, name: u16, addr: SocketAddr, extensions: bool) -> Self {
         let ours = ChannelId::from_bits(0x4000_0000 | u32::from(addr.port()));
         let node = self::addr(name, Port::Listen);
         world.take(addr);
@@ -355,7 +345,6 @@ impl Stranger {
             node,
             ours,
             theirs: reply.source,
-            extensions,
         };
         if extensions {
             let hello = Message::Extension(Extension::Hello(Hello {
@@ -371,7 +360,7 @@ impl Stranger {
 
     /// Answers the call of a node that has this address for a parent.
     #[track_caller]
-    pub fn answer(world: &mut World, name: u16, addr: SocketAddr, extensions: bool) -> Self {
+    pub(crate) fn answer(world: &mut World, name: u16, addr: SocketAddr, extensions: bool) -> Self {
         let ours = ChannelId::from_bits(0x5000_0000 | u32::from(addr.port()));
         let calls = world.take(addr);
         let call = calls.last().expect("a call from the node");
@@ -384,7 +373,6 @@ impl Stranger {
             node: self::addr(name, Port::Dial),
             ours,
             theirs: opening.source,
-            extensions,
         };
         let reply = terms(&key(), extensions).reply(ours);
         stranger.send(world, &[Message::Handshake(Box::new(reply))]);
@@ -393,7 +381,7 @@ impl Stranger {
 
     /// Answers the call, and says yes to the subscription that follows.
     #[track_caller]
-    pub fn become_parent(world: &mut World, name: u16, addr: SocketAddr) -> Self {
+    pub(crate) fn become_parent(world: &mut World, name: u16, addr: SocketAddr) -> Self {
         let stranger = Self::answer(world, name, addr, true);
         let id = stranger
             .take(world)
@@ -417,7 +405,7 @@ impl Stranger {
         stranger
     }
 
-    pub fn subscribe(&self, world: &mut World, id: u16, from_mode: u8) {
+    pub(crate) fn subscribe(&self, world: &mut World, id: u16, from_mode: u8) {
         let subscribe = Subscribe {
             id,
             flags: Subscribe::SEND_HASHES,
@@ -435,17 +423,17 @@ impl Stranger {
         );
     }
 
-    pub fn send(&self, world: &mut World, messages: &[Message]) {
+    pub(crate) fn send(&self, world: &mut World, messages: &[Message]) {
         world.deliver(self.node, self.addr, datagram(self.theirs, messages));
     }
 
-    pub fn send_from(&self, world: &mut World, from: SocketAddr, messages: &[Message]) {
+    pub(crate) fn send_from(&self, world: &mut World, from: SocketAddr, messages: &[Message]) {
         world.deliver(self.node, from, datagram(self.theirs, messages));
     }
 
     /// What came from the node since the last time.
     #[track_caller]
-    pub fn take(&self, world: &mut World) -> Vec<Message> {
+    pub(crate) fn take(&self, world: &mut World) -> Vec<Message> {
         let mut list = Vec::new();
         for bytes in world.take(self.addr) {
             list.extend(messages(&bytes).1);
@@ -454,7 +442,7 @@ impl Stranger {
     }
 
     /// Keeps the channel alive.
-    pub fn status(&self, head: u64) -> Message {
+    pub(crate) fn status(&self, head: u64) -> Message {
         Message::Extension(Extension::Status(Status {
             seq: 1,
             heads: vec![ChunkIndex::new(head)],
@@ -471,7 +459,7 @@ impl Stranger {
         }))
     }
 
-    pub fn is_known(&self, world: &World) -> bool {
+    pub(crate) fn is_known(&self, world: &World) -> bool {
         let name = node_at(self.node).expect("a node").0;
         let list = world.node(name).neighbours(world.now, 0);
         list.iter()
@@ -481,7 +469,7 @@ impl Stranger {
 
 /// Real content, signed with whatever key: one munro and its chunks.
 #[derive(Clone)]
-pub struct Signed {
+pub(crate) struct Signed {
     pub munro: Munro,
     pub root: Digest,
     pub range: ChunkRange,
@@ -489,11 +477,11 @@ pub struct Signed {
 }
 
 /// When the strangers' munros are signed: at the nodes' own time.
-pub fn ntp(now: Instant) -> NtpTime {
+pub(crate) fn ntp(now: Instant) -> NtpTime {
     Epoch::new(EPOCH_US).ntp(now)
 }
 
-pub fn sign(key: &SigningKey, number: u64, time: NtpTime, fill: u8) -> Signed {
+pub(crate) fn sign(key: &SigningKey, number: u64, time: NtpTime, fill: u8) -> Signed {
     let chunks: Vec<Bytes> = (0..MUNRO_WIDTH)
         .map(|place| {
             let mut chunk = vec![fill; 1316];
@@ -531,11 +519,11 @@ pub fn sign(key: &SigningKey, number: u64, time: NtpTime, fill: u8) -> Signed {
 }
 
 impl Signed {
-    pub fn munro(&self) -> Message {
+    pub(crate) fn munro(&self) -> Message {
         Message::Extension(Extension::Munro(self.munro.clone()))
     }
 
-    pub fn chunk(&self, place: usize) -> Message {
+    pub(crate) fn chunk(&self, place: usize) -> Message {
         Message::Data(Data {
             range: ChunkRange::single(self.range.first().plus(place as u64)),
             time_us: EPOCH_US,
@@ -544,7 +532,7 @@ impl Signed {
     }
 
     /// The whole munro to a node, a datagram a chunk, the hashes last.
-    pub fn push(&self, world: &mut World, from: &Stranger) {
+    pub(crate) fn push(&self, world: &mut World, from: &Stranger) {
         for place in 0..self.chunks.len() {
             from.send(world, &[self.chunk(place)]);
         }
@@ -553,6 +541,6 @@ impl Signed {
 }
 
 /// A handshake that opens a channel.
-pub fn opening(extensions: bool, ours: u32) -> Handshake {
+pub(crate) fn opening(extensions: bool, ours: u32) -> Handshake {
     terms(&key(), extensions).opening(ChannelId::from_bits(ours))
 }
