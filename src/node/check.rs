@@ -94,7 +94,7 @@ impl Input<'_> {
 
     fn range(&mut self) -> ChunkRange {
         let (a, b) = (self.chunk(), self.chunk());
-        ChunkRange::new(a.min(b), a.max(b)).unwrap_or(ChunkRange::single(a))
+        ChunkRange::new(a.min(b), a.max(b)).unwrap_or_else(|| ChunkRange::single(a))
     }
 
     fn digest(&mut self) -> Digest {
