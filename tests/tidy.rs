@@ -86,6 +86,10 @@ const LONG: &[(&str, &str)] = &[
         "every private message that arrives, one answer each",
     ),
     (
+        "src/node/check.rs",
+        "one interpreter of bytes as operations, and all it holds a node to",
+    ),
+    (
         "src/node/push.rs",
         "both halves of a subscription, which change together",
     ),

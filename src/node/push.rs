@@ -20,9 +20,13 @@ use crate::wire::{Extension, Format, Message, Munro, encode_data_header};
 
 /// Munros sent to one child in one go while it catches up.
 const PUMP_MUNROS_MAX: usize = 16;
-/// What may be under way to a child at the head before it is treated as behind, and to anybody before requests are
-/// left to be repeated: half a second of 8 Mbit/s.
-const HEAD_IN_FLIGHT_BYTES: u64 = 512 * 1024;
+/// What may be under way to a child at the head before it is treated as behind: two seconds of 8 Mbit/s. Its
+/// acknowledgements may just be late; the stream's own rate is what paces it.
+const HEAD_IN_FLIGHT_BYTES: u64 = 2 << 20;
+/// What any remote may always have under way of backlog or repairs. With less, a child that was starved of processor
+/// time for a moment would be given less than the stream's rate from then on and never catch up (RFC 7574 §8.16 lets
+/// live deployments be as quick as TCP).
+const CATCH_UP_BYTES: u64 = 512 * 1024;
 /// A hole is followed for this long where nobody plays.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// A DATA message and its channel, without the chunk: 64-bit chunk ranges.
@@ -214,7 +218,8 @@ impl Node {
                 subscriber.at_head = true;
                 return;
             };
-            if !channel.ledbat.may_send() {
+            if channel.ledbat.in_flight_bytes() >= CATCH_UP_BYTES.max(channel.ledbat.window_bytes())
+            {
                 return;
             }
             subscriber.cursor = slot.index().plus(1);
@@ -326,7 +331,7 @@ impl Node {
             let Some(channel) = self.channels.get(at) else {
                 return;
             };
-            let most = HEAD_IN_FLIGHT_BYTES.max(channel.ledbat.window_bytes());
+            let most = CATCH_UP_BYTES.max(channel.ledbat.window_bytes());
             if channel.ledbat.in_flight_bytes() > most || !self.spend_work(MUNRO_WIDTH) {
                 // The asker repeats what it still needs; a flood of requests stops here (S-15, S-26).
                 return;

@@ -80,8 +80,9 @@ fn every_flaw_is_seen_for_what_it_is() {
         (Flaw::Endless, Invariant::End),
     ];
     for (flaw, invariant) in table {
-        let found = (0..30).find_map(|seed| run(&shape(seed).draw(), flaw).err());
-        assert_eq!(found, Some(invariant), "{flaw:?}");
+        // A flaw may break more than one thing, and which shows first depends on the world drawn.
+        let mut found = (0..30).filter_map(|seed| run(&shape(seed).draw(), flaw).err());
+        assert!(found.any(|broken| broken == invariant), "{flaw:?}");
     }
 }
 
