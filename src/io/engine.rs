@@ -137,6 +137,7 @@ struct Run {
     held: Option<MediaOut>,
     channels_ended: usize,
     draining: bool,
+    warned_mtu: bool,
     /// When the service manager wants to hear from us next.
     alive_at: Option<Instant>,
     end: Option<End>,
@@ -173,6 +174,7 @@ impl Engine {
             held: None,
             channels_ended: 0,
             draining: false,
+            warned_mtu: false,
             alive_at: lifecycle
                 .watchdog_period()
                 .map(|period| self.clock.now() + period),
@@ -210,6 +212,7 @@ impl Engine {
         }
         self.take_tracker_news(now);
         if self.reporter.is_due(now) {
+            self.warn_of_narrow_paths(run, now);
             self.report(run, now);
         }
         if let Some(counter) = &mut self.counter
@@ -219,6 +222,15 @@ impl Engine {
         }
         self.check_end(run, now);
         self.transmit(now);
+    }
+
+    /// Says once what cures datagrams that are longer than the path takes.
+    fn warn_of_narrow_paths(&self, run: &mut Run, now: Instant) {
+        let too_long = self.listen.counters.too_long + self.dial.counters.too_long;
+        if too_long > 0 && !std::mem::replace(&mut run.warned_mtu, true) {
+            let text = "full-size datagrams are too long for a path: try --chunk-packets 6 or less at the source";
+            self.reporter.warn(now, 0, "mtu", text);
+        }
     }
 
     fn transmit(&mut self, now: Instant) {
@@ -509,12 +521,6 @@ impl Engine {
                     "the source signed chunk {chunk} twice with different contents: is its key stolen?"
                 );
                 self.reporter.warn(now, swarm, "equivocation", &text);
-            }
-            Event::PathTooNarrow { addr } => {
-                let text = format!(
-                    "full-size datagrams do not reach {addr}: try --chunk-packets 6 or less at the source"
-                );
-                self.reporter.warn(now, 0, "mtu", &text);
             }
             Event::Playout { .. } => {}
         }

@@ -141,11 +141,6 @@ pub enum Event {
         /// First chunk of the munro.
         chunk: ChunkIndex,
     },
-    /// Datagrams of full size do not reach a child though small ones do.
-    PathTooNarrow {
-        /// Where the child is.
-        addr: SocketAddr,
-    },
 }
 
 /// Why a parent is one no more.

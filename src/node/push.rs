@@ -719,7 +719,7 @@ fn suppliers_of(
         if channel.is_open() && !channel.chokes_us && may_have {
             list.push(Supplier {
                 channel: at,
-                timeout: channel.rtt.timeout(ANSWER_LEAST),
+                timeout: channel.rtt.repeat_after(ANSWER_LEAST),
                 is_parent,
             });
         }

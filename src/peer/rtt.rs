@@ -64,6 +64,16 @@ impl Rtt {
         }
     }
 
+    /// How long to wait before a request is repeated that has a deadline: an answer on the shortest way known and a
+    /// little more, never under `least`. What RFC 6298 would wait leaves room for one try or two; asking once too often
+    /// costs a datagram.
+    pub fn repeat_after(&self, least: Duration) -> Duration {
+        let shortest = self.minimum();
+        (shortest + shortest / 4 + Duration::from_millis(10))
+            .min(self.timeout(least))
+            .max(least)
+    }
+
     /// How long to wait for an answer before asking again, never under `least`.
     pub fn timeout(&self, least: Duration) -> Duration {
         (self.smoothed() + 4 * self.variance().min(self.smoothed())).max(least)
@@ -93,6 +103,11 @@ mod tests {
         );
         assert_eq!(rtt.timeout(Duration::ZERO), Duration::from_millis(109));
         assert_eq!(rtt.timeout(Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(rtt.repeat_after(Duration::ZERO), Duration::from_millis(60));
+        assert_eq!(
+            rtt.repeat_after(Duration::from_millis(80)),
+            Duration::from_millis(80)
+        );
     }
 
     #[test]
