@@ -82,10 +82,6 @@ const LONG: &[(&str, &str)] = &[
         "the machine itself: its inputs and outputs stand in one place",
     ),
     (
-        "src/node/control.rs",
-        "every private message that arrives, one answer each",
-    ),
-    (
         "src/node/check.rs",
         "one interpreter of bytes as operations, and all it holds a node to",
     ),

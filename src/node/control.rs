@@ -181,11 +181,8 @@ impl Node {
             },
             reason,
             retry_ms: if ok { 0 } else { RETRY_FULL.as_millis() as u32 },
-            alternatives: if ok {
-                Vec::new()
-            } else {
-                self.alternatives(at)
-            },
+            // Where a child of ours listens is known to the tracker alone; its dialling address is no use to others.
+            alternatives: Vec::new(),
         });
         let status = self.status_for(at);
         self.send_extension(now, at, reply);
@@ -218,13 +215,6 @@ impl Node {
             return SubscribeReply::FULL;
         }
         SubscribeReply::OK
-    }
-
-    /// Children of ours that may have room for a remote we refuse.
-    fn alternatives(&self, at: usize) -> Vec<(PeerId, std::net::SocketAddr)> {
-        // Where a child listens is known to the tracker alone: its dialling address is no use to others.
-        let _ = at;
-        Vec::new()
     }
 
     fn on_unsubscribe(&mut self, at: usize) {

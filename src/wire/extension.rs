@@ -494,7 +494,6 @@ impl Extension {
         if let Some(room) = out.get_mut(length_at..length_at + 2) {
             room.copy_from_slice(&length);
         }
-        debug_assert!(!format.substreams.eq(&0), "a layout has substreams");
     }
 }
 
