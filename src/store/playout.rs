@@ -14,6 +14,10 @@ use crate::time::{Instant, NtpTime, micros};
 /// One bucket a second, thirty of them.
 const OFFSET_BUCKETS: usize = 30;
 const BUCKET_US: u64 = 1_000_000;
+/// A newcomer is given what is in the window before the stream itself: for this long the offsets may fall as it catches up.
+const CATCH_UP_SPAN: Duration = Duration::from_secs(5);
+/// A fall of the smallest offset by this much is catching up, and not jitter.
+const CATCH_UP_FALL_US: i64 = 5_000;
 /// A player that gets nothing for this long beyond the usual spacing has run dry.
 const STALL_LEAST: Duration = Duration::from_millis(100);
 
@@ -63,6 +67,9 @@ pub struct Playout {
     base: Option<NtpTime>,
     offsets_us: [i64; OFFSET_BUCKETS],
     bucket: u64,
+    started: Option<Instant>,
+    /// Nothing is skipped before this.
+    hold_until: Instant,
     last_due: Option<Instant>,
     last_release: Instant,
     interval: Duration,
@@ -80,6 +87,8 @@ impl Playout {
             base: None,
             offsets_us: [i64::MAX; OFFSET_BUCKETS],
             bucket: 0,
+            started: None,
+            hold_until: Instant::ZERO,
             last_due: None,
             last_release: Instant::ZERO,
             interval: Duration::ZERO,
@@ -118,6 +127,13 @@ impl Playout {
             self.offsets_us[((bucket - step) % OFFSET_BUCKETS as u64) as usize] = i64::MAX;
         }
         self.bucket = self.bucket.max(bucket);
+        // The backlog is overdue as soon as the first new munro shows how late it is: its holes get the whole latency.
+        let least_us = self.offsets_us.iter().copied().min().unwrap_or(i64::MAX);
+        if now - *self.started.get_or_insert(now) < CATCH_UP_SPAN
+            && offset_us < least_us.saturating_sub(CATCH_UP_FALL_US)
+        {
+            self.hold_until = now + self.config.latency;
+        }
         let room = &mut self.offsets_us[(bucket % OFFSET_BUCKETS as u64) as usize];
         *room = offset_us.min(*room);
     }
@@ -193,6 +209,7 @@ impl Playout {
                         });
                     }
                 }
+                None if self.config.skip && now < self.hold_until => return None,
                 None if self.config.skip => {
                     self.next = Some(next.plus(1));
                     return Some(Release::Lost {
@@ -214,6 +231,7 @@ impl Playout {
         let due = window.slots_from(index).next().map(|slot| self.due(slot));
         match due {
             Some(due) if due > now => Some(due),
+            Some(_) if now < self.hold_until => Some(self.hold_until),
             _ => self
                 .dry_at()
                 .filter(|_| self.stalled_since.is_none())
@@ -304,6 +322,9 @@ impl Playout {
         let gone = MunroIndex::of(next) < window.floor();
         if existed && !self.config.skip && !gone {
             return self.run_dry(now);
+        }
+        if existed && now < self.hold_until {
+            return None;
         }
         self.next = Some(behind.index().first_chunk());
         if !existed {

@@ -104,6 +104,29 @@ fn a_hole_is_skipped_at_its_time_or_waited_for() {
 }
 
 #[test]
+fn holes_in_the_backlog_get_the_whole_latency() {
+    // A newcomer gets two munros of the past in one burst with the newest: at once all of them are overdue.
+    let mut backlog = window(&[(0, 0, 3, &[1]), (1, 500, 1, &[]), (2, 1000, 1, &[])]);
+    let mut playout = Playout::new(PlayoutConfig {
+        latency: Duration::from_millis(300),
+        skip: true,
+    });
+    for (index, ms) in [(0, 1005), (1, 1006), (2, 1007)] {
+        playout.observe(at(ms), backlog.slot(MunroIndex::new(index)).unwrap());
+    }
+    playout.start_at(ChunkIndex::new(0));
+    assert_eq!(play(&mut playout, at(1010), &backlog, true), ["0"]);
+    assert_eq!(playout.deadline(at(1010), &backlog), Some(at(1307)));
+    assert_eq!(play(&mut playout, at(1306), &backlog, true), [""; 0]);
+    backlog.put(Proven::own(ChunkIndex::new(1), Bytes::from_static(b"1")));
+    assert_eq!(
+        play(&mut playout, at(1306), &backlog, true),
+        ["1", "2", "32"]
+    );
+    assert_eq!(play(&mut playout, at(1307), &backlog, true), ["64"]);
+}
+
+#[test]
 fn numbers_never_used_are_a_jump_and_a_munro_never_seen_is_a_loss() {
     let gap = window(&[(0, 0, 1, &[]), (5, 20, 4, &[])]);
     assert_eq!(
