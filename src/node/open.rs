@@ -339,7 +339,7 @@ impl Node {
     }
 
     /// Datagram 3: must be sent at once, since the other side may hold state for us.
-    fn answer_reply(&mut self, now: Instant, at: usize) {
+    pub(super) fn answer_reply(&mut self, now: Instant, at: usize) {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };

@@ -18,8 +18,11 @@ const SUPPLIERS_WANTED: usize = 3;
 const CALLS_AT_ONCE: usize = 3;
 /// A better candidate that was just called gets this long before a worse one is taken.
 const PREFERENCE_WAIT: Duration = Duration::from_millis(200);
-const SUBSCRIBE_RESEND: Duration = Duration::from_millis(250);
-const SUBSCRIBE_TRIES: u32 = 4;
+/// A request without an answer is repeated after the round-trip time, but neither sooner nor later than this.
+const SUBSCRIBE_RESEND_LEAST: Duration = Duration::from_millis(50);
+const SUBSCRIBE_RESEND_MOST: Duration = Duration::from_millis(250);
+/// A remote that answers no request is left after this long: others may be waiting to be asked.
+const SUBSCRIBE_SPAN: Duration = Duration::from_millis(1500);
 const LEASE_MS: u32 = 30_000;
 /// Media missing for this many of its usual spacings: is the parent still there?
 const SILENT_SPACINGS: u32 = 6;
@@ -38,6 +41,14 @@ const STARVED_LEAD: u64 = 160;
 const SUCCESSOR_SPAN: Duration = Duration::from_secs(2);
 /// Nothing urgent: look again then.
 const IDLE_CHECK: Duration = Duration::from_millis(500);
+
+/// How long a remote gets to answer a SUBSCRIBE.
+fn subscribe_again_after(channel: &Channel) -> Duration {
+    channel
+        .rtt
+        .repeat_after(SUBSCRIBE_RESEND_LEAST)
+        .min(SUBSCRIBE_RESEND_MOST)
+}
 
 impl Node {
     /// Does what is due about the parent of a channel, and sets when to look again.
@@ -202,14 +213,16 @@ impl Node {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
+        let (index, resend) = (channel.swarm, now + subscribe_again_after(channel));
         channel.subscription = Some(Subscription {
             id,
             since: now,
-            resend: now + SUBSCRIBE_RESEND,
+            resend,
             tries: 1,
             accepted: false,
             last_media: None,
         });
+        self.check_at(index, resend);
         self.send_subscribe(now, at);
     }
 
@@ -261,6 +274,8 @@ impl Node {
                 continue;
             };
             let plain = !(self.extensions && channel.has_extensions());
+            let again_after = subscribe_again_after(channel);
+            let is_unheard = channel.hello.is_none();
             let Some(subscription) = &mut channel.subscription else {
                 continue;
             };
@@ -272,14 +287,17 @@ impl Node {
                 self.check_at(index, resend);
                 continue;
             }
-            if subscription.tries >= SUBSCRIBE_TRIES {
+            if now - subscription.since >= SUBSCRIBE_SPAN {
                 self.close_channel(now, at, Loss::Silent);
                 continue;
             }
-            // A second and a half in all: others may be waiting to be asked.
-            subscription.resend = now + SUBSCRIBE_RESEND * (1 << (subscription.tries / 2).min(4));
+            subscription.resend = now + again_after * (1 << (subscription.tries / 2).min(2));
             subscription.tries += 1;
             let resend = subscription.resend;
+            if is_unheard {
+                // Without our last handshake datagram the remote knows nothing of the channel.
+                self.answer_reply(now, at);
+            }
             self.send_subscribe(now, at);
             self.check_at(index, resend);
         }

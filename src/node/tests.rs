@@ -258,6 +258,27 @@ fn lost_datagrams_are_fetched_again_before_anybody_notices() {
 }
 
 #[test]
+fn a_lost_third_datagram_costs_a_round_trip_and_not_the_channel() {
+    let mut table = Table::new();
+    table.add(1, config(Role::Source, 1, &[], 0));
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, Duration::from_millis(200));
+    table.count = 0;
+    // Opening, reply, and then the one that proves the address and carries our introduction.
+    table.drop = |from, to, _, count| (from, to, count) == (2, 1, 3);
+    table.add(2, config(Role::Peer, 2, &[1], 0));
+    table.stream(1, &mut sent, Duration::from_millis(200));
+    let now = table.now;
+    table.nodes.get_mut(&1).unwrap().end_media(now);
+    table.settle();
+    table.assert_played_is_tail_of(2, &sent);
+    let join_us = table.nodes[&2].counters(now, 0).join_us.unwrap();
+    assert!(join_us < 100_000, "{join_us}");
+    let lost = |event: &Event| matches!(event, Event::ParentLost { .. });
+    assert!(!table.events[&2].iter().any(lost));
+}
+
+#[test]
 fn a_dead_parent_is_replaced_without_a_gap() {
     let mut table = Table::new();
     table.add(1, config(Role::Source, 1, &[], 0));

@@ -26,7 +26,7 @@ const SERVED_CHUNKS_MAX: usize = 4096;
 /// How often one chunk is served to one remote at once.
 const SERVED_TIMES_MAX: u8 = 3;
 /// After that, no sooner than so long after the last time.
-const SERVED_AGAIN: Duration = Duration::from_millis(200);
+const SERVED_AGAIN: Duration = Duration::from_millis(50);
 /// Peers named in a root path (algorithms §4.4: depth 32 at most).
 pub const PATH_MAX: usize = 32;
 
