@@ -299,9 +299,16 @@ impl MunroTree {
 
     /// The leaf hashes up to the last filled chunk, as a MUNRO message lists them; `None` when one is not known.
     pub fn leaves(&self) -> Option<Vec<Digest>> {
-        let mut leaves: Vec<Digest> = (0..self.layers.filled())
-            .map(|offset| Some(*self.leaf(self.range.first().plus(offset))?.digest()))
-            .collect::<Option<_>>()?;
+        let filled = 0..self.layers.filled();
+        let mut leaves: Vec<Digest> = match self.known {
+            // The usual case, once for every munro passed on.
+            Known::All => filled
+                .map_while(|offset| self.layers.get(0, offset))
+                .collect(),
+            Known::Some(_) => filled
+                .map(|offset| Some(*self.leaf(self.range.first().plus(offset))?.digest()))
+                .collect::<Option<_>>()?,
+        };
         // What grew from a root may end in empty chunks.
         let empty = hash::empty_leaf(self.function);
         while leaves.last() == Some(&empty) {

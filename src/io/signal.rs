@@ -3,7 +3,8 @@
 use std::io;
 use std::thread;
 
-use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// A request that came as a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +20,12 @@ pub enum Signal {
 }
 
 /// The signals of this process, as they come. From its creation on they no longer end the process.
+///
+/// A task waits for all of them and hands them on, so that whoever waits for the next one, on each of its rounds, looks
+/// at one queue only.
 #[derive(Debug)]
 pub struct Signals {
-    terminate: Stream,
-    interrupt: Stream,
-    hangup: Stream,
-    user1: Stream,
-    user2: Stream,
+    queue: UnboundedReceiver<Signal>,
 }
 
 impl Signals {
@@ -35,24 +35,36 @@ impl Signals {
     ///
     /// When the system refuses a handler.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut user1 = signal(SignalKind::user_defined1())?;
+        let mut user2 = signal(SignalKind::user_defined2())?;
+        let (sender, queue) = unbounded_channel();
+        tokio::spawn(async move {
+            // The streams end only with the runtime, and then nobody waits here.
+            loop {
+                let signal = tokio::select! {
+                    _ = terminate.recv() => Signal::Stop,
+                    _ = interrupt.recv() => Signal::Stop,
+                    _ = hangup.recv() => Signal::Reload,
+                    _ = user1.recv() => Signal::Report,
+                    _ = user2.recv() => Signal::Drain,
+                };
+                if sender.send(signal).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { queue })
     }
 
     /// Waits for the next signal. Safe to drop and call again, as in `select!`.
     pub async fn next(&mut self) -> Signal {
-        // The streams end only with the runtime, and then nobody waits here.
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hangup.recv() => Signal::Reload,
-            _ = self.user1.recv() => Signal::Report,
-            _ = self.user2.recv() => Signal::Drain,
+        match self.queue.recv().await {
+            Some(signal) => signal,
+            // The task ends only with the runtime.
+            None => std::future::pending().await,
         }
     }
 }
