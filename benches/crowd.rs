@@ -1,10 +1,11 @@
 //! Many receivers in one process, each a node with a real socket: what `fanout.py --crowd` puts behind a relay.
 //!
-//! `crowd --parent ADDR:PORT --channel HEX --count N [--full K] [--warm S] [--window S]` prints one JSON line. The first K
-//! children are whole nodes: they verify, acknowledge and play. The others subscribe as nodes do, then only
-//! count what comes and acknowledge it, so that 1500 of them leave the relay a core to itself.
+//! `crowd --parent ADDR:PORT --channel HEX --count N [--full K] [--threads T] [--warm S] [--window S]` prints one JSON
+//! line. The first K children are whole nodes: they verify, acknowledge and play. The others subscribe as nodes do, then
+//! only count what comes and acknowledge it, so that 1500 of them leave the relay a core to itself.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use p2ps::chunk::{ChunkIndex, ChunkRange};
@@ -25,6 +26,7 @@ const JOIN_AT_ONCE: usize = 10;
 struct Child {
     node: Node,
     udp: Udp,
+    parent: SocketAddr,
     is_whole: bool,
     subscribed: bool,
     /// The parent's identifier of our channel, read off what the node sends.
@@ -63,6 +65,7 @@ impl Child {
             node: Node::new(clock.now(), config, Seed::from_number(number))
                 .expect("a channel id that is a key"),
             udp: Udp::new(socket, 2).expect("a socket"),
+            parent: options.parent,
             is_whole: number < options.full as u64,
             subscribed: false,
             remote: None,
@@ -155,7 +158,7 @@ impl Child {
             delay_us: 1000,
         }
         .encode(&Format::LIVE, &mut out);
-        let to = self.node_parent();
+        let to = self.parent;
         self.udp.send(
             now,
             &Transmit {
@@ -166,16 +169,6 @@ impl Child {
             },
         );
     }
-
-    fn node_parent(&self) -> SocketAddr {
-        PARENT
-            .with(|parent| parent.get())
-            .expect("set before any child")
-    }
-}
-
-thread_local! {
-    static PARENT: std::cell::Cell<Option<SocketAddr>> = const { std::cell::Cell::new(None) };
 }
 
 /// Books the chunks of a train; gives its munro and how many came.
@@ -209,6 +202,7 @@ struct Options {
     channel: SwarmId,
     count: usize,
     full: usize,
+    threads: usize,
     warm: Duration,
     window: Duration,
 }
@@ -227,10 +221,84 @@ impl Options {
             channel: SwarmId::new(decode_hex(&value("--channel")?).ok()?).ok()?,
             count: value("--count")?.parse().ok()?,
             full: number("--full", 64.0)? as usize,
+            threads: number("--threads", 2.0)?.max(1.0) as usize,
             warm: Duration::from_secs_f64(number("--warm", 3.0)?),
             window: Duration::from_secs_f64(number("--window", 6.0)?),
         })
     }
+}
+
+/// What the threads tell each other.
+#[derive(Default)]
+struct Shared {
+    /// 0 while children join, then [`MEASURING`], then [`DONE`].
+    phase: AtomicU8,
+    joined: AtomicUsize,
+}
+
+const MEASURING: u8 = 1;
+const DONE: u8 = 2;
+
+/// One thread's children and what it noted when the measurement began.
+struct Share {
+    children: Vec<Child>,
+    from: Option<MunroIndex>,
+    lost_before: u64,
+}
+
+/// Drives every `threads`th child until the measurement is done.
+fn drive(clock: &Clock, options: &Options, shared: &Shared, first: usize) -> Share {
+    let mut numbers = (first..options.count).step_by(options.threads);
+    let mut share = Share {
+        children: Vec::new(),
+        from: None,
+        lost_before: 0,
+    };
+    let mut acks = Vec::new();
+    let mut joined_before = 0;
+    let mut is_measuring = false;
+    loop {
+        let round = Instant::now();
+        for number in numbers.by_ref().take(JOIN_AT_ONCE) {
+            share
+                .children
+                .push(Child::new(clock, number as u64, options));
+        }
+        for child in &mut share.children {
+            child.round(clock, &mut acks);
+        }
+        let has_joined = |child: &&Child| child.subscribed && !child.came.is_empty();
+        let joined = share.children.iter().filter(has_joined).count();
+        shared.joined.fetch_add(joined, Ordering::Relaxed);
+        shared.joined.fetch_sub(joined_before, Ordering::Relaxed);
+        joined_before = joined;
+        match shared.phase.load(Ordering::Relaxed) {
+            DONE => return share,
+            MEASURING if !is_measuring => {
+                is_measuring = true;
+                share.from = newest(&share.children);
+                share.lost_before = share.children.iter().map(|child| child.lost).sum();
+            }
+            _ => {}
+        }
+        std::thread::sleep(ROUND.saturating_sub(round.elapsed()));
+    }
+}
+
+/// Begins the measurement when all have joined, or after half a minute, and ends it.
+fn time(options: &Options, shared: &Shared) {
+    let started = Instant::now();
+    while shared.joined.load(Ordering::Relaxed) < options.count
+        && started.elapsed() < Duration::from_secs(30)
+    {
+        std::thread::sleep(ROUND);
+    }
+    std::thread::sleep(options.warm);
+    // The driver starts its own clock on this word.
+    println!("measuring {}", shared.joined.load(Ordering::Relaxed));
+    shared.phase.store(MEASURING, Ordering::Relaxed);
+    std::thread::sleep(options.window);
+    shared.phase.store(DONE, Ordering::Relaxed);
 }
 
 fn main() {
@@ -238,46 +306,26 @@ fn main() {
         eprintln!("crowd: run benches/fanout.py --crowd, which starts it with a relay to call");
         return;
     };
-    PARENT.with(|parent| parent.set(Some(options.parent)));
     let clock = Clock::start();
-    let mut children: Vec<Child> = Vec::with_capacity(options.count);
-    let mut acks = Vec::new();
-    let mut joined_at: Option<Instant> = None;
-    let mut bounds: Option<MunroIndex> = None;
-    let mut marks: Option<u64> = None;
-    let started = Instant::now();
-    loop {
-        let round = Instant::now();
-        for _ in 0..JOIN_AT_ONCE.min(options.count - children.len()) {
-            children.push(Child::new(&clock, children.len() as u64, &options));
-        }
-        for child in &mut children {
-            child.round(&clock, &mut acks);
-        }
-        let joined = children
-            .iter()
-            .filter(|child| child.subscribed && !child.came.is_empty())
-            .count();
-        if joined_at.is_none()
-            && (joined == options.count || started.elapsed() > Duration::from_secs(30))
-        {
-            joined_at = Some(Instant::now());
-        }
-        if let Some(at) = joined_at {
-            let span = at.elapsed();
-            if bounds.is_none() && span >= options.warm {
-                bounds = newest(&children);
-                marks = Some(children.iter().map(|child| child.lost).sum());
-                // The driver starts its own clock on this word.
-                println!("measuring {joined}");
-            }
-            if span >= options.warm + options.window {
-                break;
-            }
-        }
-        std::thread::sleep(ROUND.saturating_sub(round.elapsed()));
-    }
-    report(&children, bounds, marks.unwrap_or(0));
+    let shared = Shared::default();
+    let shares: Vec<Share> = std::thread::scope(|scope| {
+        let (clock, options, shared) = (&clock, &options, &shared);
+        let threads: Vec<_> = (0..options.threads)
+            .map(|first| scope.spawn(move || drive(clock, options, shared, first)))
+            .collect();
+        time(options, shared);
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread that does not panic"))
+            .collect()
+    });
+    let from = shares.iter().filter_map(|share| share.from).max();
+    let lost_before = shares.iter().map(|share| share.lost_before).sum();
+    let children: Vec<Child> = shares
+        .into_iter()
+        .flat_map(|share| share.children)
+        .collect();
+    report(&children, from, lost_before);
 }
 
 /// The munro that every child must have been sent by now.
