@@ -59,7 +59,7 @@ pub(super) async fn serve(
     let mut start = Start::new(settings.stats.interval);
     start.listen = vec![local.to_string()];
     stream::fill_start(&mut start, understood);
-    reporter.start(clock.now(), &start);
+    reporter.start(clock.now(), &start, &[]);
     tracing::info!("tracker at http://{local}");
     lifecycle.ready(stream::facts(local, &channels));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

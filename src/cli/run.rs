@@ -155,13 +155,8 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         )
         .await?;
         let (mut lifecycle, mut signals) = live("p2ps-source", &settings.process)?;
-        let start = stream::start_record(
-            &base.listen,
-            settings.stats.interval,
-            &swarm_id.to_string(),
-            understood,
-        );
-        reporter.start(base.clock.now(), &start);
+        let start = stream::start_record(&base.listen, settings.stats.interval, understood);
+        reporter.start(base.clock.now(), &start, std::slice::from_ref(&swarm_id));
         reporter.live("waiting for media");
         let local = base.listen.local();
         tracing::info!(
@@ -309,10 +304,12 @@ impl Receiver<'_> {
                 None => return Ok(Exit::Done),
             }
         }
+        tell_apart(&mut found)?;
         let channels: Vec<String> = found.iter().map(|found| found.name.clone()).collect();
-        let swarm = found
-            .first()
-            .map_or_else(String::new, |found| found.swarm.swarm_id.to_string());
+        let swarms: Vec<_> = found
+            .iter()
+            .map(|found| found.swarm.swarm_id.clone())
+            .collect();
         let tool = if self.role == Role::Relay {
             Tool::Relay
         } else {
@@ -332,7 +329,8 @@ impl Receiver<'_> {
         .await?;
         reporter.start(
             base.clock.now(),
-            &stream::start_record(&base.listen, self.stats.interval, &swarm, understood),
+            &stream::start_record(&base.listen, self.stats.interval, understood),
+            &swarms,
         );
         reporter.live("looking for a parent");
         let (swarms, streams) = found
@@ -358,6 +356,26 @@ impl Receiver<'_> {
         lifecycle.ready(stream::facts(local, &channels));
         stream::drive(engine, lifecycle, &mut signals).await
     }
+}
+
+/// Gives every channel a name of its own, because records and metrics are sorted by it: where two trackers have one of
+/// the same name each, the later goes by its identifier.
+fn tell_apart(found: &mut [stream::Found]) -> Result<(), CliError> {
+    for at in 1..found.len() {
+        let (before, rest) = found.split_at_mut(at);
+        let Some(channel) = rest.first_mut() else {
+            break;
+        };
+        let id = &channel.swarm.swarm_id;
+        if before.iter().any(|known| known.swarm.swarm_id == *id) {
+            let what = format!("bad channel {}", channel.name);
+            return Err(CliError::usage(what, "given twice"));
+        }
+        if before.iter().any(|known| known.name == channel.name) {
+            channel.name = id.to_string();
+        }
+    }
+    Ok(())
 }
 
 /// Runs `p2ps-tracker`.

@@ -227,7 +227,7 @@ pub(super) async fn serve_metrics(
     channels: &[String],
     listen: super::value::ListenAddr,
 ) -> Result<Shared, CliError> {
-    let shared = Shared::new(tool, channels.first().map_or("", String::as_str));
+    let shared = Shared::new(tool, channels);
     // The whole address left out means this machine only: metrics are nobody else's business.
     let addr = match listen.address {
         Some(ip) => SocketAddr::new(ip, listen.port),
@@ -252,12 +252,10 @@ pub(super) async fn serve_metrics(
 pub(super) fn start_record(
     engine_addr: &Udp,
     interval: Duration,
-    swarm: &str,
     understood: &Understood,
 ) -> Start {
     let mut start = Start::new(interval);
     start.listen = vec![engine_addr.local().to_string()];
-    start.swarm = Some(swarm.to_owned());
     let (recv, send) = engine_addr.granted();
     start.recv_buffer_bytes = Some(recv as u64);
     start.send_buffer_bytes = Some(send as u64);

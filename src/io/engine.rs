@@ -389,8 +389,11 @@ impl Engine {
                 lifecycle.status("draining");
                 self.node.drain();
                 run.draining = true;
-                self.reporter
-                    .state(self.clock.now(), 0, StateChange::to(State::Draining));
+                let now = self.clock.now();
+                for channel in 0..self.streams.len() {
+                    self.reporter
+                        .state(now, channel, StateChange::to(State::Draining));
+                }
                 tracing::info!("draining: no new children, leaving when none are left");
             }
         }

@@ -16,7 +16,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::stats::counters::{Counters, Tool};
-use crate::stats::prometheus;
+use crate::stats::prometheus::{self, Channel};
 
 /// The last snapshot of one node, shared between its shell and the server. Copies share it.
 #[derive(Clone, Debug)]
@@ -30,17 +30,20 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Latest {
-    channel: String,
-    counters: Counters,
+    channels: Vec<Channel>,
     ready: bool,
 }
 
 impl Shared {
-    /// Nothing counted yet, not ready.
-    pub fn new(tool: Tool, channel: &str) -> Self {
+    /// Nothing counted yet on any of `channels`, not ready.
+    pub fn new(tool: Tool, channels: &[String]) -> Self {
+        let channels = channels.iter().map(|label| Channel {
+            label: label.clone(),
+            ..Channel::default()
+        });
         let latest = Latest {
-            channel: channel.into(),
-            ..Latest::default()
+            channels: channels.collect(),
+            ready: false,
         };
         Self(Arc::new(Inner {
             tool,
@@ -48,20 +51,24 @@ impl Shared {
         }))
     }
 
-    /// Replaces the snapshot.
-    pub fn publish(&self, counters: &Counters) {
-        self.latest().counters.clone_from(counters);
+    /// Replaces the snapshot of one channel, by its place among those given.
+    pub fn publish(&self, channel: usize, counters: &Counters) {
+        if let Some(channel) = self.latest().channels.get_mut(channel) {
+            channel.counters.clone_from(counters);
+        }
     }
 
-    /// Says whether the tool does its work: a source that reads, a relay or peer that has media, a tracker that
-    /// answers. `/readyz` is 200 then, else 503.
+    /// The name of a channel, once it is known.
+    pub fn set_name(&self, channel: usize, name: &str) {
+        if let Some(channel) = self.latest().channels.get_mut(channel) {
+            channel.name = name.into();
+        }
+    }
+
+    /// Says whether the tool does its work: a source that reads, a relay or peer that has media on a channel, a tracker
+    /// that answers. `/readyz` is 200 then, else 503.
     pub fn set_ready(&self, ready: bool) {
         self.latest().ready = ready;
-    }
-
-    /// The channel's name, once it is known.
-    pub fn set_channel(&self, channel: &str) {
-        self.latest().channel = channel.into();
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
@@ -81,7 +88,7 @@ pub fn router(shared: Shared) -> Router {
 
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let latest = shared.latest();
-    let page = prometheus::page(shared.0.tool, &latest.channel, &latest.counters);
+    let page = prometheus::page(shared.0.tool, &latest.channels);
     drop(latest);
     ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], page)
 }
@@ -174,7 +181,7 @@ mod tests {
             .await
             .expect("bound");
         let address = listener.local_addr().expect("bound");
-        let shared = Shared::new(Tool::Relay, "film");
+        let shared = Shared::new(Tool::Relay, &["film".into(), "news".into()]);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, shared.clone(), async {
             let _ = stopped.await;
@@ -184,16 +191,21 @@ mod tests {
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 503"));
         shared.set_ready(true);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-        shared.publish(&Counters {
-            sent_packets: 7,
-            ..Counters::default()
-        });
+        for (channel, sent_packets) in [(0, 7), (1, 9), (2, 11)] {
+            let counters = Counters {
+                sent_packets,
+                ..Counters::default()
+            };
+            shared.publish(channel, &counters);
+        }
         let page = fetch(address, "/metrics").await;
         assert!(page.contains("openmetrics-text"), "{page}");
-        assert!(
-            page.contains("p2ps_sent_packets_total{tool=\"p2ps-relay\",channel=\"film\"} 7\n"),
-            "{page}"
-        );
+        for expected in [
+            "p2ps_sent_packets_total{tool=\"p2ps-relay\",channel=\"film\"} 7\n",
+            "p2ps_sent_packets_total{tool=\"p2ps-relay\",channel=\"news\"} 9\n",
+        ] {
+            assert!(page.contains(expected), "{page}");
+        }
         assert!(fetch(address, "/").await.starts_with("HTTP/1.1 404"));
 
         stop.send(()).expect("the server waits for it");
