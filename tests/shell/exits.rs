@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
 use socket2::{Domain, Socket, Type};
@@ -282,6 +283,42 @@ fn hup_opens_the_stats_file_again() {
     assert!(before.starts_with("{\"event\":\"start\"") && !before.contains("\"event\":\"end\""));
     let end = after.lines().last().unwrap_or_default();
     assert!(end.starts_with("{\"event\":\"end\""), "{end}");
+}
+
+#[test]
+fn a_lost_stats_sink_is_said_once() {
+    let place = Place::new();
+    let path = place.path("lost");
+    let sink = format!("unix:{}", path.display());
+    for program in [
+        place.source("source"),
+        place.program("p2ps-tracker", "tracker"),
+    ] {
+        let listener = UnixListener::bind(&path).expect("a socket for records");
+        let mut program = program.args(["--stats", &sink]).start();
+        drop(listener.accept().expect("it connects"));
+        // The other sink is told.
+        let warn = program.event("warn");
+        assert_eq!(warn["code"], "stats_sink");
+        let said = format!("stats sink {sink}: Broken pipe (os error 32), records are dropped");
+        assert_eq!(warn["message"], said.as_str());
+        for _ in 0..3 {
+            program.interval();
+        }
+        program.signal("TERM");
+        assert!(program.done()["dropped_records_total"].as_u64() >= Some(3));
+        let of_it = |line: &String| line.contains("stats sink");
+        let lines = program.lines();
+        assert_eq!(
+            lines.iter().filter(|line| of_it(line)).count(),
+            1,
+            "{lines:?}"
+        );
+        let warns = program.records();
+        let warns = warns.iter().filter(|record| record["event"] == "warn");
+        assert_eq!(warns.count(), 1);
+        fs::remove_file(&path).expect("removed");
+    }
 }
 
 #[test]

@@ -140,6 +140,11 @@ impl Reporter {
     /// A line for people, and a `warn` record.
     pub(super) fn warn(&self, now: Instant, channel: usize, code: &str, message: &str) {
         tracing::warn!("{message}");
+        self.note(now, channel, code, message);
+    }
+
+    /// A `warn` record alone.
+    fn note(&self, now: Instant, channel: usize, code: &str, message: &str) {
         let notice = Notice {
             code: code.into(),
             message: message.into(),
@@ -147,6 +152,15 @@ impl Reporter {
             exit: None,
         };
         self.record(now, channel, Record::Warn(notice));
+    }
+
+    /// Tells the other sinks what became of one; the log was told when it happened.
+    fn note_lost_sinks(&self, now: Instant) {
+        for sink in &self.sinks {
+            if let Some(failure) = sink.take_failure() {
+                self.note(now, 0, "stats_sink", &failure);
+            }
+        }
     }
 
     /// The first media byte went out (of a source: came in).
@@ -265,6 +279,7 @@ impl Reporter {
 impl Reporter {
     /// Ends an interval of the one channel there is.
     pub fn interval(&mut self, now: Instant, counters: &Counters) {
+        let counters = &self.with_dropped(counters);
         while self.due <= now {
             self.due += self.interval;
         }
@@ -277,6 +292,14 @@ impl Reporter {
         {
             let line = recorder.interval(now, counters);
             self.send(line);
+        }
+        self.note_lost_sinks(now);
+    }
+
+    fn with_dropped(&self, counters: &Counters) -> Counters {
+        Counters {
+            dropped_records: self.sinks.iter().map(Sink::dropped).sum(),
+            ..counters.clone()
         }
     }
 
@@ -291,7 +314,8 @@ impl Reporter {
     pub fn close(mut self, now: Instant, counters: &Counters, exit: u8, reason: &str) {
         self.interval(now, counters);
         if let Some(recorder) = self.recorders.first() {
-            self.send(recorder.end(now, counters, exit, reason));
+            let counters = self.with_dropped(counters);
+            self.send(recorder.end(now, &counters, exit, reason));
         }
         for sink in self.sinks.drain(..) {
             sink.close(CLOSE_SPAN);
@@ -359,11 +383,7 @@ impl Engine {
             }
             self.tell_trackers(now, channel, counters);
         }
-        for sink in &self.reporter.sinks {
-            if let Some(failure) = sink.take_failure() {
-                tracing::warn!("{failure}");
-            }
-        }
+        self.reporter.note_lost_sinks(now);
     }
 
     fn tell_trackers(&mut self, now: Instant, channel: usize, counters: &Counters) {
