@@ -303,11 +303,18 @@ async fn resolve_all(
     progress: &Progress,
 ) -> Result<Vec<SocketAddr>, CliError> {
     let mut told = false;
+    let end = timeout.map(|timeout| crate::time::Instant::ZERO + timeout);
     loop {
         let mut addrs = Vec::new();
         let mut unknown = None;
         for parent in parents {
-            match resolve(parent, family).await {
+            let answer = resolve(parent, family);
+            // Servers of names may be silent for longer than we are to wait.
+            let answer = match end {
+                Some(end) => tokio::time::timeout_at(clock.to_system(end), answer).await,
+                None => Ok(answer.await),
+            };
+            match answer.ok().flatten() {
                 Some(addr) => addrs.push(addr),
                 None => unknown = Some(parent),
             }
@@ -320,7 +327,7 @@ async fn resolve_all(
             tracing::warn!("cannot look up {unknown}: going on without it");
             return Ok(addrs);
         }
-        if timeout.is_some_and(|timeout| clock.now() >= crate::time::Instant::ZERO + timeout) {
+        if end.is_some_and(|end| clock.now() >= end) {
             return Err(CliError::new(
                 Exit::Unreachable,
                 format!("cannot reach {unknown}"),
@@ -333,6 +340,11 @@ async fn resolve_all(
         progress.set(&format!("waiting for the name {}", unknown.host));
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// Waits for a signal that ends the tool; nobody hangs on it yet, so draining does.
+async fn asked_to_stop(signals: &mut Signals) {
+    while !matches!(signals.next().await, Signal::Stop | Signal::Drain) {}
 }
 
 /// One channel to take part in, found and described.
@@ -358,8 +370,12 @@ pub(super) async fn find(
         base.net.family,
         join.timeout,
         &base.progress,
-    )
-    .await?;
+    );
+    let parents = tokio::select! {
+        biased;
+        () = asked_to_stop(signals) => return Ok(None),
+        parents = parents => parents?,
+    };
     let identity = Identity {
         peer_id: peer_id.to_string(),
         role: if role == Role::Relay {
@@ -409,7 +425,7 @@ pub(super) async fn find(
         )),
         (ChannelKey::Name(name), Some((announcer, urls))) => {
             base.progress.set(&format!("looking for channel {name}"));
-            let stop = async { while signals.next().await != Signal::Stop {} };
+            let stop = asked_to_stop(signals);
             let say = |text: &str| tracing::warn!("{text}");
             let found = find_channel(&base.clock, announcer, &urls, join.timeout, stop, say).await;
             match found {

@@ -322,6 +322,22 @@ fn a_lost_stats_sink_is_said_once() {
 }
 
 #[test]
+fn a_signal_while_names_are_looked_up_is_heard() {
+    let place = Place::new();
+    let key = "0f".to_owned() + &"25".repeat(32);
+    for (tool, signal) in [("p2ps-peer", "INT"), ("p2ps-relay", "TERM")] {
+        let uri = format!("p2ps://{key}@host.invalid");
+        let mut viewer = place.receiver(tool, tool, &uri).start();
+        viewer.line("the name", |line| {
+            let said = "cannot look up host.invalid:7850: name not found; trying again";
+            line.contains(said).then_some(())
+        });
+        viewer.signal(signal);
+        assert_eq!(viewer.exit(), Some(0), "{tool}");
+    }
+}
+
+#[test]
 fn usr2_drains() {
     let place = Place::new();
     let mut source = place.source("source").start();
