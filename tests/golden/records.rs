@@ -368,7 +368,7 @@ fn no_line_reaches_4096_bytes() {
                 .map(|number| (format!("key{number}"), long.clone()))
                 .collect(),
             command: Some(long.clone()),
-            swarm: Some("ab".repeat(1100)),
+            swarm: Some("ab".repeat(1024)),
             ..Start::new(Duration::MAX)
         };
         let state = StateChange {
