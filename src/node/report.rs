@@ -43,6 +43,8 @@ pub struct NodeStats {
     pub unrequested_chunks: u64,
     /// Chunks that came without the hashes to prove them.
     pub unprovable_chunks: u64,
+    /// Chunks looked up because remotes asked for them or announced them.
+    pub looked_up_chunks: u64,
     /// The longest that a repaired hole was open.
     pub slowest_repair: Duration,
 }
