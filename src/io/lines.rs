@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::media::reason;
+
 /// What follows from a sink that cannot be written.
 const DROPPED: &str = "records are dropped";
 /// Lines that wait for a slow sink; at most 1 MiB of them.
@@ -290,7 +292,11 @@ impl Worker {
     }
 
     fn fail(&self, error: &io::Error, therefore: &str) {
-        let text = format!("stats sink {}: {error}, {therefore}", self.destination);
+        let text = format!(
+            "stats sink {}: {}, {therefore}",
+            self.destination,
+            reason(error)
+        );
         tracing::warn!("{text}");
         *self
             .shared
@@ -536,7 +542,7 @@ mod tests {
         let failure = shared.failure.lock().expect("not poisoned").take();
         assert_eq!(
             failure.as_deref(),
-            Some("stats sink -: Broken pipe (os error 32), records are dropped")
+            Some("stats sink -: broken pipe, records are dropped")
         );
     }
 
