@@ -486,8 +486,9 @@ impl Engine {
                 reason,
             } => {
                 self.want_parents(now, swarm, true);
+                let is_usual = reason == Loss::Ended;
                 self.reporter
-                    .parent_lost(now, swarm, addr, loss_text(reason));
+                    .parent_lost(now, swarm, addr, loss_text(reason), is_usual);
             }
             Event::ParentRefused {
                 swarm,
@@ -677,6 +678,7 @@ async fn futures_first<F: Future + Unpin>(mut waits: Vec<F>) -> F::Output {
 const fn loss_text(loss: Loss) -> &'static str {
     match loss {
         Loss::Left => "it left",
+        Loss::Ended => "the channel ended",
         Loss::Silent => "it is silent",
         Loss::Starved => "others have more",
         Loss::Banned => "it sent what it may not",

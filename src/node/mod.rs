@@ -148,6 +148,8 @@ pub enum Event {
 pub enum Loss {
     /// It said goodbye.
     Left,
+    /// It said goodbye after the end mark of the channel, which is here.
+    Ended,
     /// It answers nothing.
     Silent,
     /// It answers, but has no media while others do.

@@ -401,10 +401,17 @@ impl Node {
         if swarm.parent == Some(at) {
             swarm.parent = None;
             swarm.repair.ask_again(now);
+            let newest = swarm.window.newest();
+            let has_ended = newest.is_some_and(|slot| slot.is_end_mark());
+            let reason = if loss == Loss::Left && has_ended {
+                Loss::Ended
+            } else {
+                loss
+            };
             self.push_event(Event::ParentLost {
                 swarm: index,
                 addr: channel.addr,
-                reason: loss,
+                reason,
             });
             self.drive_parents(now, index);
         }

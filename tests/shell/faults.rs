@@ -146,6 +146,10 @@ fn f14_input_ends_viewers_exit_0_with_all_bytes() {
     assert_eq!(source.done()["reason"], "input ended");
     assert_eq!(peer.done()["reason"], "channel ended");
     assert_same("peer", &peer.media(), media);
+    // That the source leaves now is no trouble.
+    let lines = peer.lines();
+    let is_trouble = |line: &String| line.contains("warning");
+    assert!(!lines.iter().any(is_trouble), "{lines:?}");
 }
 
 #[test]

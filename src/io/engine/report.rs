@@ -234,12 +234,17 @@ impl Reporter {
         channel: usize,
         addr: SocketAddr,
         why: &str,
+        is_usual: bool,
     ) {
         let mut change = StateChange::to(State::Reconnecting);
         change.address = Some(addr.to_string());
         change.reason = Some(why.into());
         self.state(now, channel, change);
-        tracing::warn!("lost parent {addr}: {why}; looking for another");
+        if is_usual {
+            tracing::info!("{addr} left: {why}");
+        } else {
+            tracing::warn!("lost parent {addr}: {why}; looking for another");
+        }
     }
 
     pub(super) fn described(&mut self, channel: usize, description: Bytes) {
