@@ -144,16 +144,9 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         };
         let channels = vec![name.clone()];
         let to_stdout = settings.tee.iter().any(peer::writes_stdout);
-        let reporter = stream::reporter(
-            clock,
-            &base.progress,
-            Tool::Source,
-            &peer_id.to_string(),
-            &channels,
-            &settings.stats,
-            !to_stdout,
-        )
-        .await?;
+        let records = stream::open_records(Tool::Source, &settings.stats, !to_stdout).await?;
+        let node = peer_id.to_string();
+        let reporter = records.reporter(clock, &base.progress, &node, &channels);
         let (mut lifecycle, mut signals) = live("p2ps-source", &settings.process)?;
         let start = stream::start_record(&base.listen, settings.stats.interval, understood);
         reporter.start(base.clock.now(), &start, std::slice::from_ref(&swarm_id));
@@ -268,18 +261,32 @@ impl Receiver<'_> {
             let mut options = self.output_options.clone();
             options.seed = base.rng.next_u64();
             let outputs = stream::open_outputs(self.outputs, &options).await?;
+            let is_relay = self.role == Role::Relay;
+            let tool = if is_relay { Tool::Relay } else { Tool::Peer };
+            let stdout_is_free = is_relay && !self.outputs.iter().any(peer::writes_stdout);
+            let records = stream::open_records(tool, self.stats, stdout_is_free).await?;
             let (mut lifecycle, signals) = live(self.tool, self.process)?;
             let outcome = self
-                .join(base, outputs, &options, &mut lifecycle, signals, understood)
+                .join(
+                    base,
+                    outputs,
+                    records,
+                    &options,
+                    &mut lifecycle,
+                    signals,
+                    understood,
+                )
                 .await;
             end(lifecycle, outcome)
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what was opened is used here")]
     async fn join(
         &self,
         mut base: stream::Base,
         outputs: Vec<Output>,
+        records: stream::Opened,
         options: &OutputOptions,
         lifecycle: &mut Lifecycle,
         mut signals: Signals,
@@ -310,23 +317,8 @@ impl Receiver<'_> {
             .iter()
             .map(|found| found.swarm.swarm_id.clone())
             .collect();
-        let tool = if self.role == Role::Relay {
-            Tool::Relay
-        } else {
-            Tool::Peer
-        };
-        let stdout_is_free = tool == Tool::Relay && !self.outputs.iter().any(peer::writes_stdout);
         let node = peer_id.to_string();
-        let reporter = stream::reporter(
-            base.clock,
-            &base.progress,
-            tool,
-            &node,
-            &channels,
-            self.stats,
-            stdout_is_free,
-        )
-        .await?;
+        let reporter = records.reporter(base.clock, &base.progress, &node, &channels);
         reporter.start(
             base.clock.now(),
             &stream::start_record(&base.listen, self.stats.interval, understood),

@@ -30,7 +30,7 @@ use crate::wire::ChannelDescription;
 use crate::wire::option::HashFunction;
 
 pub(super) use join::{Found, find};
-pub(super) use records::{fill_start, reporter, start_record};
+pub(super) use records::{Opened, fill_start, open_records, start_record};
 
 /// Trains that one receive call may bring: few from a parent, many acknowledgements from children.
 const DIAL_BATCH: usize = 4;

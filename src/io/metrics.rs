@@ -35,20 +35,21 @@ struct Latest {
 }
 
 impl Shared {
-    /// Nothing counted yet on any of `channels`, not ready.
-    pub fn new(tool: Tool, channels: &[String]) -> Self {
-        let channels = channels.iter().map(|label| Channel {
+    /// No channels yet, not ready.
+    pub fn new(tool: Tool) -> Self {
+        Self(Arc::new(Inner {
+            tool,
+            latest: Mutex::default(),
+        }))
+    }
+
+    /// The labels of the channels, once they are known; nothing is counted yet on any of them.
+    pub fn set_channels(&self, labels: &[String]) {
+        let channels = labels.iter().map(|label| Channel {
             label: label.clone(),
             ..Channel::default()
         });
-        let latest = Latest {
-            channels: channels.collect(),
-            ready: false,
-        };
-        Self(Arc::new(Inner {
-            tool,
-            latest: Mutex::new(latest),
-        }))
+        self.latest().channels = channels.collect();
     }
 
     /// Replaces the snapshot of one channel, by its place among those given.
@@ -181,7 +182,7 @@ mod tests {
             .await
             .expect("bound");
         let address = listener.local_addr().expect("bound");
-        let shared = Shared::new(Tool::Relay, &["film".into(), "news".into()]);
+        let shared = Shared::new(Tool::Relay);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, shared.clone(), async {
             let _ = stopped.await;
@@ -189,8 +190,12 @@ mod tests {
 
         assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+        // Before the channels are found.
+        let page = fetch(address, "/metrics").await;
+        assert!(page.contains("p2ps_build_info") && !page.contains("sent_packets"));
         shared.set_ready(true);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        shared.set_channels(&["film".into(), "news".into()]);
         for (channel, sent_packets) in [(0, 7), (1, 9), (2, 11)] {
             let counters = Counters {
                 sent_packets,

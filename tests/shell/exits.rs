@@ -322,6 +322,26 @@ fn a_lost_stats_sink_is_said_once() {
 }
 
 #[test]
+fn a_stats_sink_that_cannot_be_used_is_said_before_anything_is_waited_for() {
+    let place = Place::new();
+    let (_socket, address) = deaf(Type::STREAM);
+    let uri = format!("p2ps://{address}/film");
+    for tool in ["p2ps-peer", "p2ps-relay"] {
+        let mut viewer = place
+            .receiver(tool, tool, &uri)
+            .args(["--stats", "nowhere/records"])
+            .start();
+        assert_eq!(viewer.exit(), Some(8), "{tool}");
+        assert_eq!(
+            viewer.lines(),
+            [format!(
+                "{tool}: cannot write records to nowhere/records: no such file"
+            )]
+        );
+    }
+}
+
+#[test]
 fn a_signal_while_names_are_looked_up_is_heard() {
     let place = Place::new();
     let key = "0f".to_owned() + &"25".repeat(32);

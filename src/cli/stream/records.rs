@@ -17,60 +17,88 @@ use crate::io::udp::Udp;
 use crate::stats::{Recorder, Start, Tool as StatsTool};
 use crate::time::Instant;
 
-/// Records, metrics and lines for people.
-pub(in crate::cli) async fn reporter(
-    clock: Clock,
-    progress: &Progress,
+/// Where a tool tells, opened before it looks for anything: what cannot be used is said at once.
+#[derive(Debug)]
+pub(in crate::cli) struct Opened {
     tool: StatsTool,
-    node: &str,
-    channels: &[String],
+    interval: Duration,
+    sinks: Vec<Sink>,
+    metrics: Option<Shared>,
+    /// Whether a person looks at standard output.
+    shows_lines: bool,
+}
+
+/// Opens stats sinks and serves the metrics page.
+pub(in crate::cli) async fn open_records(
+    tool: StatsTool,
     stats: &Stats,
     stdout_is_free: bool,
-) -> Result<Reporter, CliError> {
-    let now = clock.now();
-    let recorders = channels
-        .iter()
-        .map(|channel| Recorder::new(Instant::ZERO, clock.epoch(), tool, node, channel));
+) -> Result<Opened, CliError> {
     let mut sinks = Vec::new();
     for dest in &stats.dests {
         sinks.push(open_sink(dest)?);
     }
     // Standard output carries the records of tools that put no media there, unless a person looks at it.
+    let is_free = stdout_is_free && stats.dests.is_empty();
     let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
-    if stdout_is_free && stats.dests.is_empty() && !is_terminal {
+    if is_free && !is_terminal {
         sinks.push(open_sink(&Destination::Stdout)?);
     }
-    let line: Option<Teller> =
-        (stdout_is_free && is_terminal && stats.dests.is_empty()).then(|| {
+    let metrics = match stats.metrics {
+        Some(listen) => Some(serve_metrics(tool, listen).await?),
+        None => None,
+    };
+    Ok(Opened {
+        tool,
+        interval: stats.interval,
+        sinks,
+        metrics,
+        shows_lines: is_free && is_terminal,
+    })
+}
+
+impl Opened {
+    /// Records, metrics and lines for people about these channels.
+    pub(in crate::cli) fn reporter(
+        self,
+        clock: Clock,
+        progress: &Progress,
+        node: &str,
+        channels: &[String],
+    ) -> Reporter {
+        let recorders = channels
+            .iter()
+            .map(|channel| Recorder::new(Instant::ZERO, clock.epoch(), self.tool, node, channel));
+        if let Some(metrics) = &self.metrics {
+            metrics.set_channels(channels);
+        }
+        let line: Option<Teller> = self.shows_lines.then(|| {
             let print: Teller = Box::new(|text: &str| {
                 let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{text}\n"));
             });
             print
         });
-    let shared = match stats.metrics {
-        Some(listen) => Some(serve_metrics(tool, channels, listen).await?),
-        None => None,
-    };
-    let progress = progress.clone();
-    let live: Teller = Box::new(move |text: &str| {
-        if text.is_empty() {
-            progress.clear()
-        } else {
-            progress.set(text)
-        }
-    });
-    let show = Show {
-        live: Some(live),
-        line,
-    };
-    Ok(Reporter::new(
-        now,
-        recorders.collect(),
-        sinks,
-        shared,
-        show,
-        stats.interval,
-    ))
+        let progress = progress.clone();
+        let live: Teller = Box::new(move |text: &str| {
+            if text.is_empty() {
+                progress.clear()
+            } else {
+                progress.set(text)
+            }
+        });
+        let show = Show {
+            live: Some(live),
+            line,
+        };
+        Reporter::new(
+            clock.now(),
+            recorders.collect(),
+            self.sinks,
+            self.metrics,
+            show,
+            self.interval,
+        )
+    }
 }
 
 fn open_sink(destination: &Destination) -> Result<Sink, CliError> {
@@ -84,12 +112,8 @@ fn open_sink(destination: &Destination) -> Result<Sink, CliError> {
 }
 
 /// Serves the metrics page in the background.
-pub(in crate::cli) async fn serve_metrics(
-    tool: StatsTool,
-    channels: &[String],
-    listen: ListenAddr,
-) -> Result<Shared, CliError> {
-    let shared = Shared::new(tool, channels);
+async fn serve_metrics(tool: StatsTool, listen: ListenAddr) -> Result<Shared, CliError> {
+    let shared = Shared::new(tool);
     // The whole address left out means this machine only: metrics are nobody else's business.
     let addr = match listen.address {
         Some(ip) => SocketAddr::new(ip, listen.port),
