@@ -322,6 +322,24 @@ fn a_lost_stats_sink_is_said_once() {
 }
 
 #[test]
+fn a_relay_that_receives_is_not_given_up() {
+    let place = Place::new();
+    let mut source = place.source("source").start();
+    let mut relay = place
+        .receiver("p2ps-relay", "relay", &source.channel())
+        .args(["--timeout", "1s"])
+        .start()
+        .attached();
+    source.feed([&slices(0, 1)[..]]);
+    relay.record("a later time", |record| {
+        let has_media = record["recv_packets_total"].as_u64() > Some(0);
+        (has_media && record["up_ms"].as_u64() > Some(1500)).then_some(())
+    });
+    relay.signal("TERM");
+    assert_eq!(relay.done()["reason"], "asked to stop");
+}
+
+#[test]
 fn a_stats_sink_that_cannot_be_used_is_said_before_anything_is_waited_for() {
     let place = Place::new();
     let (_socket, address) = deaf(Type::STREAM);
