@@ -32,8 +32,9 @@ impl PeerId {
 pub struct SwarmId(Bytes);
 
 impl SwarmId {
-    /// Longest swarm identifier accepted, in bytes (an RSA key of 8192 bits fits just under it).
-    pub const BYTES_MAX: usize = 1100;
+    /// Longest swarm identifier accepted, in bytes. Ours, as in libswift; RFC 7574 names no limit. The longest key there
+    /// is, RSA of 4096 bits, takes half of it.
+    pub const BYTES_MAX: usize = 1024;
 
     /// A swarm identifier of 1 to [`BYTES_MAX`](Self::BYTES_MAX) bytes.
     ///

@@ -90,16 +90,8 @@ const LONG: &[(&str, &str)] = &[
         "both halves of a subscription, which change together",
     ),
     (
-        "src/wire/extension.rs",
-        "every private message, read and written side by side",
-    ),
-    (
         "src/io/engine.rs",
         "the loop that drives a node: everything it waits for stands in one place",
-    ),
-    (
-        "src/cli/stream.rs",
-        "options of three tools into one configuration, step by step",
     ),
     (
         "src/tracker/registry.rs",

@@ -265,6 +265,7 @@ mod tests {
         const URI: &str = "p2ps://t1/film";
         for (arguments, expected) in [
             (&[URI, "-4", "-6"][..], "-4 and -6 exclude each other"),
+            (&[URI, URI], "more than one CHANNEL: see --help"),
             (
                 &[URI, "-6", "--listen", "1.2.3.4:0"],
                 "-6 and --listen 1.2.3.4:0 exclude each other",

@@ -46,20 +46,12 @@ pub(super) async fn serve(
     let registry = Arc::new(Mutex::new(Registry::new(config, seed)));
     let server = Server::new(registry, move || clock.now());
     let channels = [ALL_CHANNELS.to_owned()];
-    let mut reporter = stream::reporter(
-        clock,
-        progress,
-        Tool::Tracker,
-        &node,
-        &channels,
-        &settings.stats,
-        true,
-    )
-    .await?;
+    let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
+    let mut reporter = records.reporter(clock, progress, &node, &channels);
     let mut start = Start::new(settings.stats.interval);
     start.listen = vec![local.to_string()];
     stream::fill_start(&mut start, understood);
-    reporter.start(clock.now(), &start);
+    reporter.start(clock.now(), &start, &[]);
     tracing::info!("tracker at http://{local}");
     lifecycle.ready(stream::facts(local, &channels));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -144,24 +144,12 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         };
         let channels = vec![name.clone()];
         let to_stdout = settings.tee.iter().any(peer::writes_stdout);
-        let reporter = stream::reporter(
-            clock,
-            &base.progress,
-            Tool::Source,
-            &peer_id.to_string(),
-            &channels,
-            &settings.stats,
-            !to_stdout,
-        )
-        .await?;
+        let records = stream::open_records(Tool::Source, &settings.stats, !to_stdout).await?;
+        let node = peer_id.to_string();
+        let reporter = records.reporter(clock, &base.progress, &node, &channels);
         let (mut lifecycle, mut signals) = live("p2ps-source", &settings.process)?;
-        let start = stream::start_record(
-            &base.listen,
-            settings.stats.interval,
-            &swarm_id.to_string(),
-            understood,
-        );
-        reporter.start(base.clock.now(), &start);
+        let start = stream::start_record(&base.listen, settings.stats.interval, understood);
+        reporter.start(base.clock.now(), &start, std::slice::from_ref(&swarm_id));
         reporter.live("waiting for media");
         let local = base.listen.local();
         tracing::info!(
@@ -273,18 +261,32 @@ impl Receiver<'_> {
             let mut options = self.output_options.clone();
             options.seed = base.rng.next_u64();
             let outputs = stream::open_outputs(self.outputs, &options).await?;
+            let is_relay = self.role == Role::Relay;
+            let tool = if is_relay { Tool::Relay } else { Tool::Peer };
+            let stdout_is_free = is_relay && !self.outputs.iter().any(peer::writes_stdout);
+            let records = stream::open_records(tool, self.stats, stdout_is_free).await?;
             let (mut lifecycle, signals) = live(self.tool, self.process)?;
             let outcome = self
-                .join(base, outputs, &options, &mut lifecycle, signals, understood)
+                .join(
+                    base,
+                    outputs,
+                    records,
+                    &options,
+                    &mut lifecycle,
+                    signals,
+                    understood,
+                )
                 .await;
             end(lifecycle, outcome)
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what was opened is used here")]
     async fn join(
         &self,
         mut base: stream::Base,
         outputs: Vec<Output>,
+        records: stream::Opened,
         options: &OutputOptions,
         lifecycle: &mut Lifecycle,
         mut signals: Signals,
@@ -309,30 +311,18 @@ impl Receiver<'_> {
                 None => return Ok(Exit::Done),
             }
         }
+        tell_apart(&mut found)?;
         let channels: Vec<String> = found.iter().map(|found| found.name.clone()).collect();
-        let swarm = found
-            .first()
-            .map_or_else(String::new, |found| found.swarm.swarm_id.to_string());
-        let tool = if self.role == Role::Relay {
-            Tool::Relay
-        } else {
-            Tool::Peer
-        };
-        let stdout_is_free = tool == Tool::Relay && !self.outputs.iter().any(peer::writes_stdout);
+        let swarms: Vec<_> = found
+            .iter()
+            .map(|found| found.swarm.swarm_id.clone())
+            .collect();
         let node = peer_id.to_string();
-        let reporter = stream::reporter(
-            base.clock,
-            &base.progress,
-            tool,
-            &node,
-            &channels,
-            self.stats,
-            stdout_is_free,
-        )
-        .await?;
+        let reporter = records.reporter(base.clock, &base.progress, &node, &channels);
         reporter.start(
             base.clock.now(),
-            &stream::start_record(&base.listen, self.stats.interval, &swarm, understood),
+            &stream::start_record(&base.listen, self.stats.interval, understood),
+            &swarms,
         );
         reporter.live("looking for a parent");
         let (swarms, streams) = found
@@ -358,6 +348,26 @@ impl Receiver<'_> {
         lifecycle.ready(stream::facts(local, &channels));
         stream::drive(engine, lifecycle, &mut signals).await
     }
+}
+
+/// Gives every channel a name of its own, because records and metrics are sorted by it: where two trackers have one of
+/// the same name each, the later goes by its identifier.
+fn tell_apart(found: &mut [stream::Found]) -> Result<(), CliError> {
+    for at in 1..found.len() {
+        let (before, rest) = found.split_at_mut(at);
+        let Some(channel) = rest.first_mut() else {
+            break;
+        };
+        let id = &channel.swarm.swarm_id;
+        if before.iter().any(|known| known.swarm.swarm_id == *id) {
+            let what = format!("bad channel {}", channel.name);
+            return Err(CliError::usage(what, "given twice"));
+        }
+        if before.iter().any(|known| known.name == channel.name) {
+            channel.name = id.to_string();
+        }
+    }
+    Ok(())
 }
 
 /// Runs `p2ps-tracker`.

@@ -1,39 +1,36 @@
-//! From checked settings to a running node: keys, sockets, media, trackers, records, and the way out.
+//! From checked settings to a running node: keys, sockets, media, and the way out.
+//!
+//! How a channel is found stands in [`join`], what the tool tells in [`records`].
 
-use std::collections::BTreeMap;
+mod join;
+mod records;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
-use super::common::{ChannelKey, Join, Net, Process, Serve, Stats};
+use super::common::{Net, Process, Serve};
 use super::exit::{CliError, Exit, reason, shown_path};
-use super::layer::Understood;
 use super::progress::Progress;
 use super::run::bind_udp;
-use super::value::{Family, Host, ParentAddr, StartAt, TrackerUrl};
+use super::value::TrackerUrl;
 use crate::chunk::ChunkIndex;
 use crate::ids::PeerId;
 use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
 use crate::io::clock::Clock;
-use crate::io::engine::{
-    Counter, End, Engine, NotFound, OnEnd, Rendezvous, Reporter, Show, Stream, Teller,
-    counter_path, find_channel,
-};
+use crate::io::engine::{Counter, End, Engine, OnEnd, Reporter, Stream, counter_path};
 use crate::io::lifecycle::Lifecycle;
-use crate::io::lines::{Destination, Sink};
 use crate::io::media::{Endpoint, Input, Output, OutputOptions};
-use crate::io::metrics::{self, Shared};
-use crate::io::signal::{Signal, Signals};
+use crate::io::signal::Signals;
 use crate::io::udp::Udp;
-use crate::node::{Config, Node, Role, StartFrom, SwarmConfig};
+use crate::node::{Config, Node, Role, SwarmConfig};
 use crate::rng::{Rng, Seed};
-use crate::stats::{Recorder, Start, Tool as StatsTool};
-use crate::store::playout::PlayoutConfig;
 use crate::tracker::announce::{Announcer, Identity};
-use crate::tracker::message::Role as TrackerRole;
 use crate::wire::ChannelDescription;
 use crate::wire::option::HashFunction;
+
+pub(super) use join::{Found, find};
+pub(super) use records::{Opened, fill_start, open_records, start_record};
 
 /// Trains that one receive call may bring: few from a parent, many acknowledgements from children.
 const DIAL_BATCH: usize = 4;
@@ -147,325 +144,6 @@ pub(super) async fn open_outputs(
         outputs.push(output);
     }
     Ok(outputs)
-}
-
-/// Records, metrics and lines for people.
-pub(super) async fn reporter(
-    clock: Clock,
-    progress: &Progress,
-    tool: StatsTool,
-    node: &str,
-    channels: &[String],
-    stats: &Stats,
-    stdout_is_free: bool,
-) -> Result<Reporter, CliError> {
-    let now = clock.now();
-    let recorders = channels.iter().map(|channel| {
-        Recorder::new(
-            crate::time::Instant::ZERO,
-            clock.epoch(),
-            tool,
-            node,
-            channel,
-        )
-    });
-    let mut sinks = Vec::new();
-    for dest in &stats.dests {
-        sinks.push(open_sink(dest)?);
-    }
-    // Standard output carries the records of tools that put no media there, unless a person looks at it.
-    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
-    if stdout_is_free && stats.dests.is_empty() && !is_terminal {
-        sinks.push(open_sink(&Destination::Stdout)?);
-    }
-    let line: Option<Teller> =
-        (stdout_is_free && is_terminal && stats.dests.is_empty()).then(|| {
-            let print: Teller = Box::new(|text: &str| {
-                let _ = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{text}\n"));
-            });
-            print
-        });
-    let shared = match stats.metrics {
-        Some(listen) => Some(serve_metrics(tool, channels, listen).await?),
-        None => None,
-    };
-    let progress = progress.clone();
-    let live: Teller = Box::new(move |text: &str| {
-        if text.is_empty() {
-            progress.clear()
-        } else {
-            progress.set(text)
-        }
-    });
-    let show = Show {
-        live: Some(live),
-        line,
-    };
-    Ok(Reporter::new(
-        now,
-        recorders.collect(),
-        sinks,
-        shared,
-        show,
-        stats.interval,
-    ))
-}
-
-fn open_sink(destination: &Destination) -> Result<Sink, CliError> {
-    Sink::open(destination).map_err(|error| {
-        CliError::new(
-            Exit::Output,
-            format!("cannot write records to {destination}"),
-            reason(&error),
-        )
-    })
-}
-
-/// Serves the metrics page in the background.
-pub(super) async fn serve_metrics(
-    tool: StatsTool,
-    channels: &[String],
-    listen: super::value::ListenAddr,
-) -> Result<Shared, CliError> {
-    let shared = Shared::new(tool, channels.first().map_or("", String::as_str));
-    // The whole address left out means this machine only: metrics are nobody else's business.
-    let addr = match listen.address {
-        Some(ip) => SocketAddr::new(ip, listen.port),
-        None => SocketAddr::from(([127, 0, 0, 1], listen.port)),
-    };
-    let listener = metrics::bind(addr)
-        .await
-        .map_err(|error| CliError::bind(addr, &error))?;
-    if let Ok(addr) = listener.local_addr() {
-        tracing::info!("metrics at http://{addr}/metrics");
-    }
-    let served = shared.clone();
-    tokio::spawn(async move {
-        if let Err(error) = metrics::serve(listener, served, std::future::pending()).await {
-            tracing::warn!("metrics page ended: {error}");
-        }
-    });
-    Ok(shared)
-}
-
-/// The `start` record, and the facts for hooks.
-pub(super) fn start_record(
-    engine_addr: &Udp,
-    interval: Duration,
-    swarm: &str,
-    understood: &Understood,
-) -> Start {
-    let mut start = Start::new(interval);
-    start.listen = vec![engine_addr.local().to_string()];
-    start.swarm = Some(swarm.to_owned());
-    let (recv, send) = engine_addr.granted();
-    start.recv_buffer_bytes = Some(recv as u64);
-    start.send_buffer_bytes = Some(send as u64);
-    fill_start(&mut start, understood);
-    start
-}
-
-/// What every `start` record says about machine, process and settings.
-pub(super) fn fill_start(start: &mut Start, understood: &Understood) {
-    start.host = std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .ok()
-        .map(|name| name.trim().to_owned());
-    start.pid = Some(std::process::id());
-    start.settings = understood
-        .settings
-        .iter()
-        .filter(|setting| !setting.values.is_empty())
-        .map(|setting| (setting.name.clone(), setting.values.join(" ")))
-        .collect::<BTreeMap<_, _>>();
-    start.command = Some(understood.command_line.join(" "));
-}
-
-/// Looks a parent up. Names that are not known yet are asked again by the caller.
-async fn resolve(parent: &ParentAddr, family: Family) -> Option<SocketAddr> {
-    let fits = |addr: &SocketAddr| match family {
-        Family::V4 => addr.is_ipv4(),
-        Family::V6 => addr.is_ipv6(),
-        Family::Any => true,
-    };
-    match &parent.host {
-        Host::Ip(ip) => Some(SocketAddr::new(*ip, parent.port)).filter(fits),
-        Host::Name(name) => tokio::net::lookup_host((name.as_str(), parent.port))
-            .await
-            .ok()?
-            .find(fits),
-    }
-}
-
-/// Looks parents up, waiting for names that are not known yet: the network may come up later than we do.
-async fn resolve_all(
-    clock: &Clock,
-    parents: &[ParentAddr],
-    family: Family,
-    timeout: Option<Duration>,
-    progress: &Progress,
-) -> Result<Vec<SocketAddr>, CliError> {
-    let mut told = false;
-    loop {
-        let mut addrs = Vec::new();
-        let mut unknown = None;
-        for parent in parents {
-            match resolve(parent, family).await {
-                Some(addr) => addrs.push(addr),
-                None => unknown = Some(parent),
-            }
-        }
-        let Some(unknown) = unknown else {
-            return Ok(addrs);
-        };
-        // One that can be called is enough to begin with.
-        if !addrs.is_empty() {
-            tracing::warn!("cannot look up {unknown}: going on without it");
-            return Ok(addrs);
-        }
-        if timeout.is_some_and(|timeout| clock.now() >= crate::time::Instant::ZERO + timeout) {
-            return Err(CliError::new(
-                Exit::Unreachable,
-                format!("cannot reach {unknown}"),
-                "name not found",
-            ));
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!("cannot look up {unknown}: name not found; trying again");
-        }
-        progress.set(&format!("waiting for the name {}", unknown.host));
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// One channel to take part in, found and described.
-pub(super) struct Found {
-    pub(super) name: String,
-    pub(super) swarm: SwarmConfig,
-    pub(super) rendezvous: Option<Rendezvous>,
-}
-
-/// Finds a channel by its identifier, its name at a tracker, or both.
-pub(super) async fn find(
-    base: &mut Base,
-    signals: &mut Signals,
-    peer_id: PeerId,
-    join: &Join,
-    role: Role,
-    plays: bool,
-    skip: bool,
-) -> Result<Option<Found>, CliError> {
-    let parents = resolve_all(
-        &base.clock,
-        &join.parents,
-        base.net.family,
-        join.timeout,
-        &base.progress,
-    )
-    .await?;
-    let identity = Identity {
-        peer_id: peer_id.to_string(),
-        role: if role == Role::Relay {
-            TrackerRole::Relay
-        } else {
-            TrackerRole::Peer
-        },
-        channel: match &join.channel {
-            ChannelKey::Name(name) => Some(name.to_string()),
-            ChannelKey::Id(_) => None,
-        },
-        swarm_id: match &join.channel {
-            ChannelKey::Id(id) => Some(id.to_string()),
-            ChannelKey::Name(_) => None,
-        },
-        title: None,
-        description: None,
-        port: base.listen.local().port(),
-        addresses: Vec::new(),
-    };
-    let announcer = (!join.trackers.is_empty()).then(|| base.announcer(identity, &join.trackers));
-    let playout = plays.then_some(PlayoutConfig {
-        latency: join.latency,
-        skip,
-    });
-    let swarm = |swarm_id| SwarmConfig {
-        swarm_id,
-        window: join.window,
-        playout,
-        from: match join.from {
-            StartAt::Live => StartFrom::Live,
-            StartAt::Oldest => StartFrom::Oldest,
-        },
-        parents: parents.clone(),
-        source: None,
-        description: None,
-    };
-    match (&join.channel, announcer) {
-        (ChannelKey::Id(id), announcer) => Ok(Some(Found {
-            name: id.to_string(),
-            swarm: swarm(id.clone()),
-            rendezvous: announcer.map(|(announcer, urls)| Rendezvous::new(announcer, urls)),
-        })),
-        (ChannelKey::Name(name), None) => Err(CliError::usage(
-            format!("no tracker for channel {name}"),
-            "name one with --tracker, or give the channel id",
-        )),
-        (ChannelKey::Name(name), Some((announcer, urls))) => {
-            base.progress.set(&format!("looking for channel {name}"));
-            let stop = async { while signals.next().await != Signal::Stop {} };
-            let say = |text: &str| tracing::warn!("{text}");
-            let found = find_channel(&base.clock, announcer, &urls, join.timeout, stop, say).await;
-            match found {
-                Ok((announcer, found, addrs)) => {
-                    let mut swarm = swarm(found.swarm_id.clone());
-                    swarm.description = genuine(found.description, &found.swarm_id);
-                    let mut rendezvous = Rendezvous::new(announcer, urls);
-                    rendezvous.begin_with(addrs);
-                    Ok(Some(Found {
-                        name: name.to_string(),
-                        swarm,
-                        rendezvous: Some(rendezvous),
-                    }))
-                }
-                Err(NotFound::Stopped) => Ok(None),
-                Err(NotFound::NoChannel) => Err(CliError::new(
-                    Exit::NoChannel,
-                    format!("no channel {name}"),
-                    "no tracker knows it",
-                )),
-                Err(NotFound::Unreachable(list)) => Err(unreachable(&list)),
-            }
-        }
-    }
-}
-
-fn unreachable(list: &[(String, String)]) -> CliError {
-    let each: Vec<String> = list
-        .iter()
-        .map(|(url, why)| format!("{} ({why})", host_of(url)))
-        .collect();
-    let why = if each.is_empty() {
-        "no answer in time".to_owned()
-    } else {
-        each.join(", ")
-    };
-    CliError::new(Exit::Unreachable, "cannot reach any tracker", why)
-}
-
-/// Host of a tracker's address, as error lines name it.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
-}
-
-/// A description whose signature holds for the swarm.
-fn genuine(
-    description: Option<bytes::Bytes>,
-    swarm_id: &crate::ids::SwarmId,
-) -> Option<bytes::Bytes> {
-    let bytes = description?;
-    check_description(&bytes)
-        .filter(|description| description.swarm_id == *swarm_id)
-        .map(|_| bytes)
 }
 
 /// Reads a channel description and verifies it by the key that it names.

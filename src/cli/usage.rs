@@ -116,6 +116,11 @@ pub(super) fn rewrite(error: &clap::Error, written: Written<'_>) -> CliError {
         ),
         ErrorKind::ArgumentConflict => {
             let other = text(error, ContextKind::PriorArg).unwrap_or("another argument");
+            // A word too many is taken for a subcommand, which has no name then.
+            if argument.is_empty() {
+                let name = other.trim_matches(['[', ']', '<', '>', '.']);
+                return CliError::usage(format!("more than one {name}"), SEE_HELP);
+            }
             CliError::exclusive(&option_name(argument), &option_name(other))
         }
         ErrorKind::MissingRequiredArgument => {

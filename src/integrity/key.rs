@@ -17,8 +17,8 @@ use data_encoding::BASE64;
 use crate::ids::SwarmId;
 use crate::wire::option::SignatureAlgorithm;
 
-/// Sizes of RSA modulus accepted, in bytes: 1024 to 8192 bits.
-const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 128..=1024;
+/// Sizes of RSA modulus accepted, in bytes: 1024 to 4096 bits, the most that RFC 3110 §2 and RFC 5702 §2 allow.
+const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 128..=512;
 /// Longest RSA exponent accepted, in bytes; a longer one only makes checking slow.
 const EXPONENT_BYTES_MAX: usize = 4;
 /// Characters in a line of a key file (RFC 7468 §2).

@@ -389,8 +389,11 @@ impl Engine {
                 lifecycle.status("draining");
                 self.node.drain();
                 run.draining = true;
-                self.reporter
-                    .state(self.clock.now(), 0, StateChange::to(State::Draining));
+                let now = self.clock.now();
+                for channel in 0..self.streams.len() {
+                    self.reporter
+                        .state(now, channel, StateChange::to(State::Draining));
+                }
                 tracing::info!("draining: no new children, leaving when none are left");
             }
         }
@@ -483,8 +486,9 @@ impl Engine {
                 reason,
             } => {
                 self.want_parents(now, swarm, true);
+                let is_usual = reason == Loss::Ended;
                 self.reporter
-                    .parent_lost(now, swarm, addr, loss_text(reason));
+                    .parent_lost(now, swarm, addr, loss_text(reason), is_usual);
             }
             Event::ParentRefused {
                 swarm,
@@ -569,7 +573,7 @@ impl Engine {
         }
     }
 
-    fn check_end(&self, run: &mut Run, now: Instant) {
+    fn check_end(&mut self, run: &mut Run, now: Instant) {
         if let Some(since) = run.input_done
             && (self.node.is_drained() || now - since >= DRAIN_SPAN)
         {
@@ -586,7 +590,13 @@ impl Engine {
             .timeout
             .is_some_and(|timeout| !run.saw_media && now >= Instant::ZERO + timeout)
         {
-            run.end = Some(End::TimedOut);
+            // What plays nothing has what it came for when it has something for others.
+            let receives = |channel| self.node.counters(now, channel).verified_packets > 0;
+            if (0..self.streams.len()).any(receives) {
+                self.timeout = None;
+            } else {
+                run.end = Some(End::TimedOut);
+            }
         }
         if run.draining && self.node.child_count() == 0 {
             run.end = Some(End::Drained);
@@ -674,6 +684,7 @@ async fn futures_first<F: Future + Unpin>(mut waits: Vec<F>) -> F::Output {
 const fn loss_text(loss: Loss) -> &'static str {
     match loss {
         Loss::Left => "it left",
+        Loss::Ended => "the channel ended",
         Loss::Silent => "it is silent",
         Loss::Starved => "others have more",
         Loss::Banned => "it sent what it may not",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ureq::tls::{TlsConfig, TlsProvider};
 
+use super::media::is_unknown_name;
 use crate::tracker::message::{CONTENT_TYPE, RESPONSE_BYTES_MAX};
 
 pub mod server;
@@ -189,6 +190,7 @@ fn explain(error: ureq::Error, timeout: Duration) -> HttpError {
         ureq::Error::Io(error) => match error.kind() {
             ErrorKind::ConnectionRefused => HttpError::Refused,
             ErrorKind::TimedOut | ErrorKind::WouldBlock => HttpError::TimedOut(timeout),
+            _ if is_unknown_name(&error) => HttpError::NameNotFound,
             _ => HttpError::Failed(error.to_string().to_lowercase()),
         },
         other => HttpError::Failed(other.to_string()),

@@ -20,6 +20,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::media::reason;
+
+/// What follows from a sink that cannot be written.
+const DROPPED: &str = "records are dropped";
 /// Lines that wait for a slow sink; at most 1 MiB of them.
 const QUEUE_LINES: usize = 256;
 
@@ -180,7 +184,7 @@ impl Sink {
         self.shared.closed.load(Ordering::Relaxed)
     }
 
-    /// What went wrong, once: for the `warn` record in the other sinks.
+    /// What went wrong, once: for the `warn` record in the other sinks. The log has it already.
     pub fn take_failure(&self) -> Option<String> {
         self.shared
             .failure
@@ -249,7 +253,7 @@ impl Worker {
                         self.shared.closed.store(true, Ordering::Relaxed);
                     }
                     if !std::mem::replace(&mut failing, true) {
-                        self.fail(&error);
+                        self.fail(&error, DROPPED);
                     }
                 }
             }
@@ -266,8 +270,10 @@ impl Worker {
                 self.torn = false;
                 self.shared.closed.store(false, Ordering::Relaxed);
             }
-            // A bad new file keeps the old one.
-            Err(error) => self.fail(&error),
+            Err(error) if matches!(self.writer, Writer::Open(_)) => {
+                self.fail(&error, "the old one is kept");
+            }
+            Err(error) => self.fail(&error, DROPPED),
         }
     }
 
@@ -285,9 +291,13 @@ impl Worker {
         Ok(())
     }
 
-    fn fail(&self, error: &io::Error) {
-        let text = format!("stats sink {}: {error}", self.destination);
-        tracing::warn!("{text}, records are dropped");
+    fn fail(&self, error: &io::Error, therefore: &str) {
+        let text = format!(
+            "stats sink {}: {}, {therefore}",
+            self.destination,
+            reason(error)
+        );
+        tracing::warn!("{text}");
         *self
             .shared
             .failure
@@ -530,7 +540,10 @@ mod tests {
         assert_eq!(sink.close(PATIENCE), 3);
         assert!(shared.closed.load(Ordering::Relaxed));
         let failure = shared.failure.lock().expect("not poisoned").take();
-        assert!(failure.is_some_and(|text| text.starts_with("stats sink -: ")));
+        assert_eq!(
+            failure.as_deref(),
+            Some("stats sink -: broken pipe, records are dropped")
+        );
     }
 
     #[test]

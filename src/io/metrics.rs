@@ -16,7 +16,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::stats::counters::{Counters, Tool};
-use crate::stats::prometheus;
+use crate::stats::prometheus::{self, Channel};
 
 /// The last snapshot of one node, shared between its shell and the server. Copies share it.
 #[derive(Clone, Debug)]
@@ -30,38 +30,46 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Latest {
-    channel: String,
-    counters: Counters,
+    channels: Vec<Channel>,
     ready: bool,
 }
 
 impl Shared {
-    /// Nothing counted yet, not ready.
-    pub fn new(tool: Tool, channel: &str) -> Self {
-        let latest = Latest {
-            channel: channel.into(),
-            ..Latest::default()
-        };
+    /// No channels yet, not ready.
+    pub fn new(tool: Tool) -> Self {
         Self(Arc::new(Inner {
             tool,
-            latest: Mutex::new(latest),
+            latest: Mutex::default(),
         }))
     }
 
-    /// Replaces the snapshot.
-    pub fn publish(&self, counters: &Counters) {
-        self.latest().counters.clone_from(counters);
+    /// The labels of the channels, once they are known; nothing is counted yet on any of them.
+    pub fn set_channels(&self, labels: &[String]) {
+        let channels = labels.iter().map(|label| Channel {
+            label: label.clone(),
+            ..Channel::default()
+        });
+        self.latest().channels = channels.collect();
     }
 
-    /// Says whether the tool does its work: a source that reads, a relay or peer that has media, a tracker that
-    /// answers. `/readyz` is 200 then, else 503.
+    /// Replaces the snapshot of one channel, by its place among those given.
+    pub fn publish(&self, channel: usize, counters: &Counters) {
+        if let Some(channel) = self.latest().channels.get_mut(channel) {
+            channel.counters.clone_from(counters);
+        }
+    }
+
+    /// The name of a channel, once it is known.
+    pub fn set_name(&self, channel: usize, name: &str) {
+        if let Some(channel) = self.latest().channels.get_mut(channel) {
+            channel.name = name.into();
+        }
+    }
+
+    /// Says whether the tool does its work: a source that reads, a relay or peer that has media on a channel, a tracker
+    /// that answers. `/readyz` is 200 then, else 503.
     pub fn set_ready(&self, ready: bool) {
         self.latest().ready = ready;
-    }
-
-    /// The channel's name, once it is known.
-    pub fn set_channel(&self, channel: &str) {
-        self.latest().channel = channel.into();
     }
 
     fn latest(&self) -> MutexGuard<'_, Latest> {
@@ -81,7 +89,7 @@ pub fn router(shared: Shared) -> Router {
 
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let latest = shared.latest();
-    let page = prometheus::page(shared.0.tool, &latest.channel, &latest.counters);
+    let page = prometheus::page(shared.0.tool, &latest.channels);
     drop(latest);
     ([(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], page)
 }
@@ -174,7 +182,7 @@ mod tests {
             .await
             .expect("bound");
         let address = listener.local_addr().expect("bound");
-        let shared = Shared::new(Tool::Relay, "film");
+        let shared = Shared::new(Tool::Relay);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(serve(listener, shared.clone(), async {
             let _ = stopped.await;
@@ -182,18 +190,27 @@ mod tests {
 
         assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 503"));
+        // Before the channels are found.
+        let page = fetch(address, "/metrics").await;
+        assert!(page.contains("p2ps_build_info") && !page.contains("sent_packets"));
         shared.set_ready(true);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-        shared.publish(&Counters {
-            sent_packets: 7,
-            ..Counters::default()
-        });
+        shared.set_channels(&["film".into(), "news".into()]);
+        for (channel, sent_packets) in [(0, 7), (1, 9), (2, 11)] {
+            let counters = Counters {
+                sent_packets,
+                ..Counters::default()
+            };
+            shared.publish(channel, &counters);
+        }
         let page = fetch(address, "/metrics").await;
         assert!(page.contains("openmetrics-text"), "{page}");
-        assert!(
-            page.contains("p2ps_sent_packets_total{tool=\"p2ps-relay\",channel=\"film\"} 7\n"),
-            "{page}"
-        );
+        for expected in [
+            "p2ps_sent_packets_total{tool=\"p2ps-relay\",channel=\"film\"} 7\n",
+            "p2ps_sent_packets_total{tool=\"p2ps-relay\",channel=\"news\"} 9\n",
+        ] {
+            assert!(page.contains(expected), "{page}");
+        }
         assert!(fetch(address, "/").await.starts_with("HTTP/1.1 404"));
 
         stop.send(()).expect("the server waits for it");

@@ -6,12 +6,11 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nix::sys::socket::{self, sockopt};
 use quinn_udp::{RecvMeta, UdpSocketState};
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -382,18 +381,15 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 
 /// Asks for large buffers, past the system's limit where we may; gives what was granted.
 fn set_buffers(socket: &UdpSocket) -> (usize, usize) {
-    let fd = socket.as_fd();
-    if socket::setsockopt(&fd, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
-        let _ = socket::setsockopt(&fd, sockopt::RcvBuf, &BUFFER_BYTES);
+    if sockopt::set_socket_recv_buffer_size_force(socket, BUFFER_BYTES).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(socket, BUFFER_BYTES);
     }
-    if socket::setsockopt(&fd, sockopt::SndBufForce, &BUFFER_BYTES).is_err() {
-        let _ = socket::setsockopt(&fd, sockopt::SndBuf, &BUFFER_BYTES);
+    if sockopt::set_socket_send_buffer_size_force(socket, BUFFER_BYTES).is_err() {
+        let _ = sockopt::set_socket_send_buffer_size(socket, BUFFER_BYTES);
     }
-    let granted = (
-        socket::getsockopt(&fd, sockopt::RcvBuf),
-        socket::getsockopt(&fd, sockopt::SndBuf),
-    );
-    (granted.0.unwrap_or(0), granted.1.unwrap_or(0))
+    let recv = sockopt::socket_recv_buffer_size(socket);
+    let send = sockopt::socket_send_buffer_size(socket);
+    (recv.unwrap_or(0), send.unwrap_or(0))
 }
 
 /// Datagrams that the kernel dropped on UDP sockets bound to these ports because nobody read them in time

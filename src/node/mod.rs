@@ -148,6 +148,8 @@ pub enum Event {
 pub enum Loss {
     /// It said goodbye.
     Left,
+    /// It said goodbye after the end mark of the channel, which is here.
+    Ended,
     /// It answers nothing.
     Silent,
     /// It answers, but has no media while others do.
@@ -742,8 +744,11 @@ impl Node {
                     counters.due_packets += 1;
                     counters.played_packets += 1;
                     counters.media_bytes += payload.len() as u64;
-                    counters.first_chunk.get_or_insert_with(|| chunk.get());
-                    counters.last_chunk = Some(chunk.get());
+                    // A relay with an output counts what it has for others.
+                    if self.role != Role::Relay {
+                        counters.first_chunk.get_or_insert_with(|| chunk.get());
+                        counters.last_chunk = Some(chunk.get());
+                    }
                     if swarm.first_media_at.is_none() {
                         swarm.first_media_at = Some(now);
                         counters.join_us = Some(crate::time::micros(now - self.started));

@@ -282,6 +282,9 @@ impl Node {
             .channels
             .insert(Channel::new(id, port, from, swarm, now, remote))?;
         self.stats.handshakes += 1;
+        if let Some(swarm) = self.swarms.get_mut(swarm) {
+            swarm.counters.handshakes += 1;
+        }
         if !self.channels.get(at)?.has_extensions() || !self.extensions {
             self.greet_plain(now, at);
         }
@@ -328,6 +331,7 @@ impl Node {
             channel.rtt.sample(now, arrived - since);
         }
         self.stats.handshakes += 1;
+        swarm.counters.handshakes += 1;
         swarm.candidates.on_open(channel.addr);
         if !swarm.suppliers.contains(&at) {
             swarm.suppliers.push(at);
@@ -374,6 +378,7 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
+        swarm.gone.add(&channel.counters);
         swarm.suppliers.retain(|&supplier| supplier != at);
         if channel.is_child() {
             swarm.children.retain(|&child| child != at);
@@ -396,10 +401,17 @@ impl Node {
         if swarm.parent == Some(at) {
             swarm.parent = None;
             swarm.repair.ask_again(now);
+            let newest = swarm.window.newest();
+            let has_ended = newest.is_some_and(|slot| slot.is_end_mark());
+            let reason = if loss == Loss::Left && has_ended {
+                Loss::Ended
+            } else {
+                loss
+            };
             self.push_event(Event::ParentLost {
                 swarm: index,
                 addr: channel.addr,
-                reason: loss,
+                reason,
             });
             self.drive_parents(now, index);
         }

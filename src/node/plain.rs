@@ -124,6 +124,7 @@ impl Node {
                 break;
             }
             self.work_left -= 1;
+            self.stats.looked_up_chunks += 1;
             if !channel.wanted.contains(&chunk) && channel.served.allow(now, chunk) {
                 channel.wanted.push_back(chunk);
             }
@@ -252,6 +253,7 @@ impl Node {
                 return;
             }
             self.work_left -= 1;
+            self.stats.looked_up_chunks += 1;
             if !swarm.window.holds(chunk) {
                 swarm
                     .repair

@@ -336,6 +336,7 @@ impl Node {
                 // The asker repeats what it still needs; a flood of requests stops here (S-15, S-26).
                 return;
             }
+            self.stats.looked_up_chunks += MUNRO_WIDTH;
             self.serve_munro(now, at, index, range, holds_hashes);
             index = index.plus(1);
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Node, Role};
+use crate::peer::channel::ChannelCounters;
 use crate::peer::handshake::Refused;
 use crate::stats;
 use crate::stats::{Counters, NeighbourCounters};
@@ -42,6 +43,8 @@ pub struct NodeStats {
     pub unrequested_chunks: u64,
     /// Chunks that came without the hashes to prove them.
     pub unprovable_chunks: u64,
+    /// Chunks looked up because remotes asked for them or announced them.
+    pub looked_up_chunks: u64,
     /// The longest that a repaired hole was open.
     pub slowest_repair: Duration,
 }
@@ -54,20 +57,24 @@ impl Node {
 
     /// All counters and gauges of one channel. What the shell alone knows (kernel drops, hashes of what was written) is
     /// added there.
+    ///
+    /// What belongs to no channel (the openings of strangers, datagrams that are none of ours) counts with the first, so
+    /// that all channels together have everything, and nothing twice.
     pub fn counters(&self, now: Instant, swarm: usize) -> Counters {
         let Some(stream) = self.swarms.get(swarm) else {
             return Counters::default();
         };
         let mut counters = stream.counters.clone();
-        let stats = &self.stats;
-        counters.sent_datagrams = stats.sent_datagrams;
-        counters.recv_datagrams = stats.recv_datagrams;
-        counters.sent_bytes = stats.sent_bytes;
-        counters.recv_bytes = stats.recv_bytes;
-        counters.malformed_datagrams = stats.malformed_datagrams;
-        counters.violations += stats.violations;
-        counters.handshakes = stats.handshakes;
-        counters.failed_handshakes = stats.failed_handshakes;
+        let traffic = self.traffic(swarm);
+        counters.sent_datagrams = traffic.sent_packets;
+        counters.recv_datagrams = traffic.recv_packets;
+        counters.sent_bytes = traffic.sent_bytes;
+        counters.recv_bytes = traffic.recv_bytes;
+        counters.violations += traffic.violations;
+        if swarm == 0 {
+            counters.malformed_datagrams = self.stats.malformed_datagrams;
+            counters.failed_handshakes = self.stats.failed_handshakes;
+        }
         let parent = stream
             .parent
             .and_then(|at| self.channels.get(at))
@@ -103,6 +110,31 @@ impl Node {
             counters.uplink_bps = Some(bps);
         }
         counters
+    }
+
+    /// What the neighbours of a channel sent and were sent since the start, those included that are gone.
+    fn traffic(&self, swarm: usize) -> ChannelCounters {
+        let mut traffic = self
+            .swarms
+            .get(swarm)
+            .map_or_else(ChannelCounters::default, |stream| stream.gone);
+        for (_, channel) in self.channels.iter() {
+            if channel.swarm == swarm {
+                traffic.add(&channel.counters);
+            }
+        }
+        if swarm == 0 {
+            let stats = &self.stats;
+            let mut others = ChannelCounters::default();
+            for other in 1..self.swarms.len() {
+                others.add(&self.traffic(other));
+            }
+            traffic.sent_packets = stats.sent_datagrams.saturating_sub(others.sent_packets);
+            traffic.sent_bytes = stats.sent_bytes.saturating_sub(others.sent_bytes);
+            traffic.recv_packets = stats.recv_datagrams.saturating_sub(others.recv_packets);
+            traffic.recv_bytes = stats.recv_bytes.saturating_sub(others.recv_bytes);
+        }
+        traffic
     }
 
     /// What was counted about each neighbour of a channel.

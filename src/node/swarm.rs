@@ -12,6 +12,7 @@ use crate::integrity::key::{KeyError, VerifyingKey};
 use crate::integrity::live::{Authority, MUNRO_WIDTH};
 use crate::media::Scanner;
 use crate::overlay::parents::Candidates;
+use crate::peer::channel::ChannelCounters;
 use crate::peer::handshake::SwarmTerms;
 use crate::qos::Jitter;
 use crate::schedule::repair::Repair;
@@ -73,6 +74,8 @@ pub(super) struct Swarm {
     pub train_spacing: Duration,
     pub first_media_at: Option<Instant>,
     pub counters: Counters,
+    /// What was counted on channels that are gone.
+    pub gone: ChannelCounters,
     /// The last parent told to the shell.
     pub known_parent: Option<SocketAddr>,
     /// When a silent parent was last asked whether it lives.
@@ -144,6 +147,7 @@ impl Swarm {
             train_spacing: Duration::from_millis(20),
             first_media_at: None,
             counters: Counters::default(),
+            gone: ChannelCounters::default(),
             known_parent: None,
             last_liveness: None,
             has_ended: false,

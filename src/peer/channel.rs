@@ -303,6 +303,19 @@ pub struct ChannelCounters {
     pub violations: u64,
 }
 
+impl ChannelCounters {
+    /// Adds what was counted on another channel.
+    pub const fn add(&mut self, other: &Self) {
+        self.sent_packets += other.sent_packets;
+        self.sent_bytes += other.sent_bytes;
+        self.recv_packets += other.recv_packets;
+        self.recv_bytes += other.recv_bytes;
+        self.duplicate_chunks += other.duplicate_chunks;
+        self.retransmitted_chunks += other.retransmitted_chunks;
+        self.violations += other.violations;
+    }
+}
+
 /// One channel.
 #[derive(Debug)]
 pub struct Channel {

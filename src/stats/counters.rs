@@ -388,7 +388,7 @@ table! {
         root_path: Vec<PeerId>,
         /// SHA-256 over all media read (source) or written (peer) so far.
         media_sha256: Option<[u8; 32]>,
-        /// The first chunk made (source), stored (relay) or put out (peer).
+        /// The first chunk signed (source), received and proven (relay) or put out (peer).
         first_chunk: Option<u64>,
         /// The last one.
         last_chunk: Option<u64>,

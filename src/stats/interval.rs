@@ -213,10 +213,10 @@ pub struct Media {
     /// SHA-256 over all media read or written so far, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_sha256: Option<String>,
-    /// First chunk.
+    /// First chunk of this run that was signed (source), received and proven (relay) or put out (peer).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_chunk: Option<u64>,
-    /// Last chunk.
+    /// Last one so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_chunk: Option<u64>,
     /// How media gets here.

@@ -32,8 +32,12 @@ pub struct Head {
     pub tool: Tool,
     /// Who writes: a peer id in hexadecimal, or the name of a tracker.
     pub node: String,
-    /// The channel's name, or its identifier when it has none; `*` where a record is about all of them.
+    /// The channel as it was asked for, by name or by identifier, the same in all records of a run; `*` where a record is
+    /// about all of them.
     pub channel: String,
+    /// What the source calls it, once known, where `channel` is not that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_name: Option<String>,
 }
 
 /// One record.
@@ -198,6 +202,7 @@ pub fn line(head: &Head, record: Record) -> String {
     let head = Head {
         node: name(&head.node).into(),
         channel: name(&head.channel).into(),
+        channel_name: head.channel_name.as_deref().map(|text| name(text).into()),
         ..head.clone()
     };
     let mut record = match record {

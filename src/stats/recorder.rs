@@ -19,6 +19,7 @@ pub struct Recorder {
     tool: Tool,
     node: String,
     channel: String,
+    channel_name: Option<String>,
     epoch: Epoch,
     started: Instant,
     last: Instant,
@@ -33,6 +34,7 @@ impl Recorder {
             tool,
             node: node.into(),
             channel: channel.into(),
+            channel_name: None,
             epoch,
             started: now,
             last: now,
@@ -46,9 +48,9 @@ impl Recorder {
         self.tool
     }
 
-    /// The channel's name, once it is known.
-    pub fn set_channel(&mut self, channel: &str) {
-        self.channel = channel.into();
+    /// The channel's name, learnt later. What the records call it stays: those of one run belong together.
+    pub fn set_name(&mut self, name: &str) {
+        self.channel_name = (name != self.channel).then(|| name.into());
     }
 
     /// Any record, as a line.
@@ -59,6 +61,7 @@ impl Recorder {
             tool: self.tool,
             node: self.node.clone(),
             channel: self.channel.clone(),
+            channel_name: self.channel_name.clone(),
         };
         line(&head, record)
     }
@@ -213,12 +216,18 @@ mod tests {
     #[test]
     fn the_head_comes_first_and_in_order() {
         let mut recorder = recorder();
-        recorder.set_channel("news");
-        let line = recorder.line(at(600), Record::State(StateChange::to(State::Joining)));
-        assert_eq!(
-            line,
-            "{\"event\":\"state\",\"ts\":\"2026-11-21T12:00:00.600000Z\",\"up_ms\":100,\"tool\":\"p2ps-peer\",\
-             \"node\":\"3f00000000000000\",\"channel\":\"news\",\"state\":\"joining\"}\n"
-        );
+        // A name that is what it is called anyway is not repeated.
+        for (name, expected) in [("film", ""), ("news", "\"channel_name\":\"news\",")] {
+            recorder.set_name(name);
+            let line = recorder.line(at(600), Record::State(StateChange::to(State::Joining)));
+            assert_eq!(
+                line,
+                format!(
+                    "{{\"event\":\"state\",\"ts\":\"2026-11-21T12:00:00.600000Z\",\"up_ms\":100,\
+                     \"tool\":\"p2ps-peer\",\"node\":\"3f00000000000000\",\"channel\":\"film\",{expected}\
+                     \"state\":\"joining\"}}\n"
+                )
+            );
+        }
     }
 }

@@ -119,12 +119,16 @@ fn run(tool: Tool) -> Vec<String> {
     let started = Instant::from_micros(77);
     let epoch = Epoch::new(1_795_262_400_000_000);
     let at = |milliseconds| started + Duration::from_millis(milliseconds);
-    let mut recorder = Recorder::new(started, epoch, tool, "3f9c2a1b00d4e5f6", "film");
+    let id = format!("0f{}", "ab".repeat(32));
+    let is_by_id = tool == Tool::Relay;
+    let channel = if is_by_id { &id } else { "film" };
+    let mut recorder = Recorder::new(started, epoch, tool, "3f9c2a1b00d4e5f6", channel);
+    recorder.set_name("film");
     let start = Start {
         host: Some("box".into()),
         pid: Some(4711),
         listen: vec!["0.0.0.0:7850".into(), "[::]:7850".into()],
-        swarm: Some(format!("0f{}", "ab".repeat(32))),
+        swarm: Some(id),
         recv_buffer_bytes: Some(8_388_608),
         send_buffer_bytes: Some(425_984),
         settings: BTreeMap::from([
@@ -364,7 +368,7 @@ fn no_line_reaches_4096_bytes() {
                 .map(|number| (format!("key{number}"), long.clone()))
                 .collect(),
             command: Some(long.clone()),
-            swarm: Some("ab".repeat(1100)),
+            swarm: Some("ab".repeat(1024)),
             ..Start::new(Duration::MAX)
         };
         let state = StateChange {

@@ -176,7 +176,7 @@ fn handshakes_that_cannot_be_read() {
         // Lengths.
         (
             "02ffff ff",
-            "length 65535 at byte 10 is over the limit of 1100",
+            "length 65535 at byte 10 is over the limit of 1024",
         ),
         ("0821 ff", "length 33 at byte 10 is over the limit of 32"),
         (

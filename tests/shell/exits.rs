@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 
 use socket2::{Domain, Socket, Type};
@@ -282,6 +283,96 @@ fn hup_opens_the_stats_file_again() {
     assert!(before.starts_with("{\"event\":\"start\"") && !before.contains("\"event\":\"end\""));
     let end = after.lines().last().unwrap_or_default();
     assert!(end.starts_with("{\"event\":\"end\""), "{end}");
+}
+
+#[test]
+fn a_lost_stats_sink_is_said_once() {
+    let place = Place::new();
+    let path = place.path("lost");
+    let sink = format!("unix:{}", path.display());
+    for program in [
+        place.source("source"),
+        place.program("p2ps-tracker", "tracker"),
+    ] {
+        let listener = UnixListener::bind(&path).expect("a socket for records");
+        let mut program = program.args(["--stats", &sink]).start();
+        drop(listener.accept().expect("it connects"));
+        // The other sink is told.
+        let warn = program.event("warn");
+        assert_eq!(warn["code"], "stats_sink");
+        let said = format!("stats sink {sink}: broken pipe, records are dropped");
+        assert_eq!(warn["message"], said.as_str());
+        for _ in 0..3 {
+            program.interval();
+        }
+        program.signal("TERM");
+        assert!(program.done()["dropped_records_total"].as_u64() >= Some(3));
+        let of_it = |line: &String| line.contains("stats sink");
+        let lines = program.lines();
+        assert_eq!(
+            lines.iter().filter(|line| of_it(line)).count(),
+            1,
+            "{lines:?}"
+        );
+        let warns = program.records();
+        let warns = warns.iter().filter(|record| record["event"] == "warn");
+        assert_eq!(warns.count(), 1);
+        fs::remove_file(&path).expect("removed");
+    }
+}
+
+#[test]
+fn a_relay_that_receives_is_not_given_up() {
+    let place = Place::new();
+    let mut source = place.source("source").start();
+    let mut relay = place
+        .receiver("p2ps-relay", "relay", &source.channel())
+        .args(["--timeout", "1s"])
+        .start()
+        .attached();
+    source.feed([&slices(0, 1)[..]]);
+    relay.record("a later time", |record| {
+        let has_media = record["recv_packets_total"].as_u64() > Some(0);
+        (has_media && record["up_ms"].as_u64() > Some(1500)).then_some(())
+    });
+    relay.signal("TERM");
+    assert_eq!(relay.done()["reason"], "asked to stop");
+}
+
+#[test]
+fn a_stats_sink_that_cannot_be_used_is_said_before_anything_is_waited_for() {
+    let place = Place::new();
+    let (_socket, address) = deaf(Type::STREAM);
+    let uri = format!("p2ps://{address}/film");
+    for tool in ["p2ps-peer", "p2ps-relay"] {
+        let mut viewer = place
+            .receiver(tool, tool, &uri)
+            .args(["--stats", "nowhere/records"])
+            .start();
+        assert_eq!(viewer.exit(), Some(8), "{tool}");
+        assert_eq!(
+            viewer.lines(),
+            [format!(
+                "{tool}: cannot write records to nowhere/records: no such file"
+            )]
+        );
+    }
+}
+
+#[test]
+fn a_signal_while_names_are_looked_up_is_heard() {
+    let place = Place::new();
+    let key = "0f".to_owned() + &"25".repeat(32);
+    for (tool, signal) in [("p2ps-peer", "INT"), ("p2ps-relay", "TERM")] {
+        let uri = format!("p2ps://{key}@host.invalid");
+        let mut viewer = place.receiver(tool, tool, &uri).start();
+        viewer.line("the name", |line| {
+            let said = "cannot look up host.invalid:7850: name not found; trying again";
+            line.contains(said).then_some(())
+        });
+        viewer.signal(signal);
+        assert_eq!(viewer.exit(), Some(0), "{tool}");
+    }
 }
 
 #[test]

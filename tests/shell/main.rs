@@ -1,5 +1,6 @@
 //! The real programs on loopback: trees, faults, endpoints, signals, and what they say and write.
 
+mod channels;
 mod endpoints;
 mod exits;
 mod faults;

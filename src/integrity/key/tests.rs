@@ -224,17 +224,30 @@ fn rsa_signatures_of_openssl_verify() {
 }
 
 #[test]
+fn the_longest_rsa_key_is_a_swarm_identifier() {
+    // 4096 bits, the longest exponent, and its length in the longer form.
+    let modulus = "c1".repeat(512);
+    let id = swarm_id(&format!("0800000401000001{modulus}"));
+    let key = VerifyingKey::from_swarm_id(&id).unwrap();
+    assert_eq!(key.signature_bytes(), 512);
+    assert_eq!(id.as_bytes().len(), 520);
+    let longest = SwarmId::new(vec![8; 1024]).unwrap();
+    assert!(VerifyingKey::from_swarm_id(&longest).is_err());
+    assert!(SwarmId::new(vec![8; 1025]).is_err());
+}
+
+#[test]
 fn rsa_keys_out_of_bounds_are_refused() {
     let bounds = |modulus_bits, exponent_bytes| KeyError::RsaBounds {
         modulus_bits,
         exponent_bytes,
     };
     let tiny = "c1".repeat(127);
-    let huge = "c1".repeat(1025);
+    let huge = "c1".repeat(513);
     let even = format!("{}fa", &MODULUS[..510]);
     for (id, error) in [
         (rsa_id(8, "010001", &tiny), bounds(1016, 3)),
-        (rsa_id(8, "010001", &huge), bounds(8200, 3)),
+        (rsa_id(8, "010001", &huge), bounds(4104, 3)),
         (rsa_id(8, "0100000001", MODULUS), bounds(2048, 5)),
         (rsa_id(8, "", MODULUS), bounds(0, 0x94a6)),
         (swarm_id("08"), bounds(0, 0)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{End, Engine, Run, peer_text};
-use crate::ids::PeerId;
+use crate::ids::{PeerId, SwarmId};
 use crate::io::lines::Sink;
 use crate::io::metrics::Shared;
 use crate::io::udp::kernel_drops;
@@ -87,10 +87,12 @@ impl Reporter {
         now >= self.due
     }
 
-    /// Writes the `start` record of every channel.
-    pub fn start(&self, now: Instant, start: &Start) {
-        for recorder in &self.recorders {
-            self.send(recorder.line(now, Record::Start(start.clone())));
+    /// Writes the `start` record of every channel, each with its own of `swarms` where there are any.
+    pub fn start(&self, now: Instant, start: &Start, swarms: &[SwarmId]) {
+        for (channel, recorder) in self.recorders.iter().enumerate() {
+            let mut start = start.clone();
+            start.swarm = swarms.get(channel).map(SwarmId::to_string);
+            self.send(recorder.line(now, Record::Start(start)));
         }
     }
 
@@ -138,6 +140,11 @@ impl Reporter {
     /// A line for people, and a `warn` record.
     pub(super) fn warn(&self, now: Instant, channel: usize, code: &str, message: &str) {
         tracing::warn!("{message}");
+        self.note(now, channel, code, message);
+    }
+
+    /// A `warn` record alone.
+    fn note(&self, now: Instant, channel: usize, code: &str, message: &str) {
         let notice = Notice {
             code: code.into(),
             message: message.into(),
@@ -145,6 +152,15 @@ impl Reporter {
             exit: None,
         };
         self.record(now, channel, Record::Warn(notice));
+    }
+
+    /// Tells the other sinks what became of one; the log was told when it happened.
+    fn note_lost_sinks(&self, now: Instant) {
+        for sink in &self.sinks {
+            if let Some(failure) = sink.take_failure() {
+                self.note(now, 0, "stats_sink", &failure);
+            }
+        }
     }
 
     /// The first media byte went out (of a source: came in).
@@ -218,12 +234,17 @@ impl Reporter {
         channel: usize,
         addr: SocketAddr,
         why: &str,
+        is_usual: bool,
     ) {
         let mut change = StateChange::to(State::Reconnecting);
         change.address = Some(addr.to_string());
         change.reason = Some(why.into());
         self.state(now, channel, change);
-        tracing::warn!("lost parent {addr}: {why}; looking for another");
+        if is_usual {
+            tracing::info!("{addr} left: {why}");
+        } else {
+            tracing::warn!("lost parent {addr}: {why}; looking for another");
+        }
     }
 
     pub(super) fn described(&mut self, channel: usize, description: Bytes) {
@@ -231,10 +252,10 @@ impl Reporter {
             return;
         };
         if let Some(recorder) = self.recorders.get_mut(channel) {
-            recorder.set_channel(&description.name);
+            recorder.set_name(&description.name);
         }
         if let Some(metrics) = &self.metrics {
-            metrics.set_channel(&description.name);
+            metrics.set_name(channel, &description.name);
         }
         match description.title.as_str() {
             "" => tracing::info!("channel {}", description.name),
@@ -242,18 +263,19 @@ impl Reporter {
         }
     }
 
-    /// One line for people, once a second.
-    fn people(&mut self, now: Instant, counters: &Counters) {
+    /// One line for people about all channels, once a second.
+    fn people(&mut self, now: Instant, channels: &[Counters]) {
         let Some(line) = &self.show.line else { return };
-        let sent = counters.sent_bytes;
+        let sum = |of: fn(&Counters) -> u64| channels.iter().map(of).sum::<u64>();
+        let sent = sum(|counters| counters.sent_bytes);
         let span = (now - self.last_sent.0).as_secs_f64().max(0.001);
         let mbps = sent.saturating_sub(self.last_sent.1) as f64 * 8e-6 / span;
         self.last_sent = (now, sent);
         line(&format!(
             "{} children, {mbps:.1} Mbit/s out, {} lost, {} repaired",
-            counters.children.unwrap_or(0),
-            counters.lost_packets,
-            counters.repaired_packets,
+            sum(|counters| counters.children.unwrap_or(0)),
+            sum(|counters| counters.lost_packets),
+            sum(|counters| counters.repaired_packets),
         ));
     }
 }
@@ -262,11 +284,12 @@ impl Reporter {
 impl Reporter {
     /// Ends an interval of the one channel there is.
     pub fn interval(&mut self, now: Instant, counters: &Counters) {
+        let counters = &self.with_dropped(counters);
         while self.due <= now {
             self.due += self.interval;
         }
         if let Some(metrics) = &self.metrics {
-            metrics.publish(counters);
+            metrics.publish(0, counters);
             metrics.set_ready(true);
         }
         if !self.sinks.is_empty()
@@ -274,6 +297,14 @@ impl Reporter {
         {
             let line = recorder.interval(now, counters);
             self.send(line);
+        }
+        self.note_lost_sinks(now);
+    }
+
+    fn with_dropped(&self, counters: &Counters) -> Counters {
+        Counters {
+            dropped_records: self.sinks.iter().map(Sink::dropped).sum(),
+            ..counters.clone()
         }
     }
 
@@ -288,7 +319,8 @@ impl Reporter {
     pub fn close(mut self, now: Instant, counters: &Counters, exit: u8, reason: &str) {
         self.interval(now, counters);
         if let Some(recorder) = self.recorders.first() {
-            self.send(recorder.end(now, counters, exit, reason));
+            let counters = self.with_dropped(counters);
+            self.send(recorder.end(now, &counters, exit, reason));
         }
         for sink in self.sinks.drain(..) {
             sink.close(CLOSE_SPAN);
@@ -326,37 +358,37 @@ impl Engine {
 
     /// Ends an interval: records, metrics, reports to trackers.
     pub(super) fn report(&mut self, run: &Run, now: Instant) {
+        // What waits is counted by its channel, but not yet by the node.
+        self.transmit(now);
         let reporter = &mut self.reporter;
         while reporter.due <= now {
             reporter.due += reporter.interval;
         }
-        for channel in 0..self.streams.len() {
-            let counters = self.full_counters(run, now, channel);
+        let channels: Vec<Counters> = (0..self.streams.len())
+            .map(|channel| self.full_counters(run, now, channel))
+            .collect();
+        self.reporter.people(now, &channels);
+        if let Some(metrics) = &self.reporter.metrics {
+            let receives = |counters: &Counters| counters.parents.unwrap_or(1) > 0;
+            metrics.set_ready(run.saw_media || channels.iter().any(receives));
+        }
+        for (channel, counters) in channels.iter().enumerate() {
             let reporter = &mut self.reporter;
-            if channel == 0 {
-                if let Some(metrics) = &reporter.metrics {
-                    metrics.publish(&counters);
-                    let ready = run.saw_media || counters.parents.unwrap_or(1) > 0;
-                    metrics.set_ready(ready);
-                }
-                reporter.people(now, &counters);
+            if let Some(metrics) = &reporter.metrics {
+                metrics.publish(channel, counters);
             }
             if !reporter.sinks.is_empty()
                 && let Some(recorder) = reporter.recorders.get_mut(channel)
             {
-                let mut lines = vec![recorder.interval(now, &counters)];
+                let mut lines = vec![recorder.interval(now, counters)];
                 lines.extend(recorder.neighbours(now, &self.node.neighbours(now, channel)));
                 for line in lines {
                     reporter.send(line);
                 }
             }
-            self.tell_trackers(now, channel, &counters);
+            self.tell_trackers(now, channel, counters);
         }
-        for sink in &self.reporter.sinks {
-            if let Some(failure) = sink.take_failure() {
-                tracing::warn!("{failure}");
-            }
-        }
+        self.reporter.note_lost_sinks(now);
     }
 
     fn tell_trackers(&mut self, now: Instant, channel: usize, counters: &Counters) {

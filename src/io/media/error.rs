@@ -54,10 +54,20 @@ impl OpenError {
     }
 }
 
+/// Whether a host has no address: the system's resolver has no number for that, only its words.
+pub(crate) fn is_unknown_name(error: &io::Error) -> bool {
+    let text = error.to_string();
+    error.raw_os_error().is_none()
+        && ["Name or service not known", "No address associated"]
+            .iter()
+            .any(|words| text.contains(words))
+}
+
 /// An I/O error in the words of an error line: lower case, without the number.
 pub fn reason(error: &io::Error) -> String {
     use io::ErrorKind;
     let known = match error.kind() {
+        _ if is_unknown_name(error) => Some("name not found"),
         _ if error.raw_os_error().is_none() => None,
         ErrorKind::NotFound => Some("no such file"),
         ErrorKind::AlreadyExists => Some("file exists"),
@@ -101,6 +111,8 @@ mod tests {
             assert_eq!(reason(&io::Error::from_raw_os_error(number)), text);
         }
         assert_eq!(reason(&io::Error::other("not open")), "not open");
+        let unknown = std::net::ToSocketAddrs::to_socket_addrs("host.invalid:1").unwrap_err();
+        assert_eq!(reason(&unknown), "name not found");
     }
 
     #[test]

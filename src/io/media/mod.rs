@@ -21,6 +21,7 @@ mod writer;
 
 pub use descriptor::{Access, take_descriptor};
 pub use endpoint::{DatagramOptions, Datagrams, Endpoint, EndpointError, Host, HttpAddress};
+pub(crate) use error::is_unknown_name;
 pub use error::{OpenError, reason};
 pub use input::{Input, InputOptions, OnEof, Pace};
 pub use output::{Outcome, Output, OutputOptions, OutputTotals};

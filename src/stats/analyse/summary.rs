@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::qos::Histogram;
 use crate::stats::analyse::read::Sample;
@@ -27,6 +28,9 @@ pub struct Row {
     pub node: String,
     /// The channel, `*` over all.
     pub channel: String,
+    /// What the source calls it, where the records say and it is not that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel_name: Option<String>,
     /// First record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_ts: Option<Timestamp>,
@@ -145,6 +149,9 @@ impl Kept {
         row.first_ts = row.first_ts.or(sample.ts);
         row.last_ts = sample.ts.or(row.last_ts);
         row.join_ms = sample.number("join_ms").or(row.join_ms);
+        if let Some(Value::String(name)) = sample.fields.get("channel_name") {
+            row.channel_name = Some(name.clone());
+        }
         self.stalls.see(sample.number("stalls_total"));
         self.stall_ms.see(sample.number("stall_ms_total"));
         match sample.event.as_str() {
@@ -350,7 +357,7 @@ pub fn table(rows: &[Row]) -> String {
             .loss_ratio
             .map_or_else(|| "-".into(), |ratio| format!("{:.2}%", ratio * 100.0));
         lines.push([
-            printable(&row.channel),
+            printable(row.channel_name.as_ref().unwrap_or(&row.channel)),
             printable(&row.node),
             printable(&row.tool),
             ms(row.join_ms.or(row.join_p50_ms)),
@@ -407,7 +414,7 @@ fn printable(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -484,6 +491,28 @@ mod tests {
         near(all.join_max_ms, 240.0);
         near(all.latency_max_ms, 1000.0);
         near(all.mean_mbps, 7.97);
+    }
+
+    #[test]
+    fn a_name_learnt_on_the_way_makes_no_second_row() {
+        let mut summary = Summary::default();
+        summary.on_sample(&sample("aa", "start", &json!({})));
+        let fields = json!({"channel_name": "Film of the day", "recv_mbps": 8});
+        summary.on_sample(&sample("aa", "interval", &fields));
+        let rows = summary.rows();
+        let [row] = rows.as_slice() else {
+            panic!("{rows:?}");
+        };
+        assert_eq!((row.channel.as_str(), row.records), ("film", 2));
+        assert_eq!(row.channel_name.as_deref(), Some("Film of the day"));
+        // People read the name.
+        let text = table(&rows);
+        assert!(
+            text.lines()
+                .nth(1)
+                .is_some_and(|line| line.starts_with("Film of the day  aa")),
+            "{text}"
+        );
     }
 
     #[test]
