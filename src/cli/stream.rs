@@ -22,7 +22,7 @@ use crate::io::engine::{Counter, End, Engine, OnEnd, Reporter, Stream, counter_p
 use crate::io::lifecycle::Lifecycle;
 use crate::io::media::{Endpoint, Input, Output, OutputOptions};
 use crate::io::signal::Signals;
-use crate::io::udp::Udp;
+use crate::io::udp::{KernelDrops, Udp};
 use crate::node::{Config, Node, Role, SwarmConfig};
 use crate::rng::{Rng, Seed};
 use crate::tracker::announce::{Announcer, Identity};
@@ -255,6 +255,7 @@ pub(super) fn engine(
 ) -> Result<Engine, CliError> {
     let node = Node::new(base.clock.now(), config, base.seed)
         .map_err(|error| CliError::usage("cannot use channel", error.to_string()))?;
+    let ports = [base.listen.local().port(), base.dial.local().port()];
     Ok(Engine {
         clock: base.clock,
         node,
@@ -268,6 +269,7 @@ pub(super) fn engine(
         on_end: OnEnd::Exit,
         timeout: None,
         counter,
+        kernel_drops: KernelDrops::new(ports),
         reporter,
     })
 }

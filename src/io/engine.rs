@@ -23,7 +23,7 @@ use super::clock::Clock;
 use super::lifecycle::Lifecycle;
 use super::media::{Input, MediaOut, Outcome, Output, Tally};
 use super::signal::{Signal, Signals};
-use super::udp::Udp;
+use super::udp::{KernelDrops, Udp};
 use crate::ids::PeerId;
 use crate::node::{Event, Loss, Node, Port};
 use crate::stats::{State, StateChange};
@@ -116,6 +116,8 @@ pub struct Engine {
     pub timeout: Option<Duration>,
     /// Where the source's chunk numbers are kept.
     pub counter: Option<Counter>,
+    /// What the kernel dropped of what came for us.
+    pub kernel_drops: KernelDrops,
     /// Records, metrics and lines for people.
     pub reporter: Reporter,
 }

@@ -27,6 +27,8 @@ const BATCHES_MAX: usize = 16;
 const TRAIN_BYTES: usize = 64 * 1024;
 /// Sends kept while the socket takes none.
 const WAITING_SENDS_MAX: usize = 1024;
+/// The kernel's count of drops is read at least this often.
+const DROPS_SPAN: Duration = Duration::from_secs(10);
 /// After the kernel refused a segmented send: when to try one again.
 const PROBE_AGAIN: Duration = Duration::from_secs(10);
 
@@ -392,9 +394,46 @@ fn set_buffers(socket: &UdpSocket) -> (usize, usize) {
     (recv.unwrap_or(0), send.unwrap_or(0))
 }
 
-/// Datagrams that the kernel dropped on UDP sockets bound to these ports because nobody read them in time
-/// (the count behind SO_RXQ_OVFL).
-pub fn kernel_drops(ports: &[u16]) -> u64 {
+/// Datagrams that the kernel dropped because nobody read them in time, looked up now and then.
+///
+/// The table holds every socket of the host, so it is read when there is reason to.
+#[derive(Debug)]
+pub struct KernelDrops {
+    ports: [u16; 2],
+    count: u64,
+    read_at: Option<Instant>,
+    lost_then: u64,
+}
+
+impl KernelDrops {
+    /// Follows the sockets bound to these ports.
+    pub const fn new(ports: [u16; 2]) -> Self {
+        Self {
+            ports,
+            count: 0,
+            read_at: None,
+            lost_then: 0,
+        }
+    }
+
+    /// Reads the table when chunks were lost since the last time, the news is old, or `is_last` wants it exact.
+    pub fn look(&mut self, now: Instant, lost: u64, is_last: bool) {
+        let is_stale = self.read_at.is_none_or(|at| now - at >= DROPS_SPAN);
+        if is_stale || is_last || lost != self.lost_then {
+            self.count = kernel_drops(&self.ports);
+            self.read_at = Some(now);
+            self.lost_then = lost;
+        }
+    }
+
+    /// Drops at the last look.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// The drops of UDP sockets bound to these ports (the count behind SO_RXQ_OVFL).
+fn kernel_drops(ports: &[u16]) -> u64 {
     let mut drops = 0;
     for table in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
         let Ok(text) = std::fs::read_to_string(table) else {

@@ -558,6 +558,12 @@ impl Node {
         self.swarms.iter().map(|swarm| swarm.children.len()).sum()
     }
 
+    /// Chunks noticed missing in all channels.
+    pub fn lost_chunks(&self) -> u64 {
+        let lost = |swarm: &Swarm| swarm.counters.lost_packets;
+        self.swarms.iter().map(lost).sum()
+    }
+
     /// The player goes on behind an end mark.
     pub fn go_on(&mut self, swarm: usize) {
         if let Some(playout) = self

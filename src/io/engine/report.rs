@@ -10,7 +10,6 @@ use super::{End, Engine, Run, peer_text};
 use crate::ids::{PeerId, SwarmId};
 use crate::io::lines::Sink;
 use crate::io::metrics::Shared;
-use crate::io::udp::kernel_drops;
 use crate::stats::{Counters, Notice, Record, Recorder, Start, State, StateChange};
 use crate::time::{Instant, micros};
 use crate::tracker::announce::Facts;
@@ -333,8 +332,7 @@ impl Engine {
     fn full_counters(&self, run: &Run, now: Instant, channel: usize) -> Counters {
         let mut counters = self.node.counters(now, channel);
         if channel == 0 {
-            counters.kernel_dropped_packets =
-                kernel_drops(&[self.listen.local().port(), self.dial.local().port()]);
+            counters.kernel_dropped_packets = self.kernel_drops.count();
             if let Some(first) = self.reporter.first_media_at {
                 counters.join_us = Some(micros(first - Instant::ZERO));
             }
@@ -360,6 +358,8 @@ impl Engine {
     pub(super) fn report(&mut self, run: &Run, now: Instant) {
         // What waits is counted by its channel, but not yet by the node.
         self.transmit(now);
+        let lost = self.node.lost_chunks();
+        self.kernel_drops.look(now, lost, false);
         let reporter = &mut self.reporter;
         while reporter.due <= now {
             reporter.due += reporter.interval;
@@ -425,6 +425,7 @@ impl Engine {
     /// The last records, written out.
     pub(super) fn report_end(&mut self, run: &Run, end: &End) {
         let now = self.clock.now();
+        self.kernel_drops.look(now, self.node.lost_chunks(), true);
         self.report(run, now);
         let (exit, reason) = end.summary();
         for channel in 0..self.streams.len() {
