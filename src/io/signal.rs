@@ -103,6 +103,7 @@ mod tests {
     use super::*;
     use std::process::Command;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     fn raise(name: &str) {
         let id = std::process::id().to_string();
@@ -136,8 +137,12 @@ mod tests {
             }
         });
         assert!(receiver.try_recv().is_err());
-        // Nobody drives the first runtime here: the watcher hears of it alone.
-        raise("INT");
-        receiver.recv().unwrap();
+        // Nobody drives the first runtime here: the watcher hears of it alone. Signals that come before it looked at the
+        // first one count as one with it, so a hurried user, and this test, may have to press once more.
+        let heard = (0..100).any(|_| {
+            raise("INT");
+            receiver.recv_timeout(Duration::from_millis(100)).is_ok()
+        });
+        assert!(heard);
     }
 }
