@@ -23,7 +23,7 @@ use super::clock::Clock;
 use super::lifecycle::Lifecycle;
 use super::media::{Input, MediaOut, Outcome, Output, Tally};
 use super::signal::{Signal, Signals};
-use super::udp::{KernelDrops, Udp};
+use super::udp::{KernelDrops, Received, Udp};
 use crate::ids::PeerId;
 use crate::node::{Event, Loss, Node, Port};
 use crate::stats::{State, StateChange};
@@ -329,31 +329,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads both sockets dry.
+    /// Reads both sockets dry. What came from parents goes on to children before their news is read.
     fn receive(&mut self, run: &mut Run) {
-        let Self {
-            node,
-            dial,
-            listen,
-            clock,
-            ..
-        } = self;
-        let clock = *clock;
+        let clock = self.clock;
         let now = clock.now();
-        dial.flush(now);
-        listen.flush(now);
-        let take = |node: &mut Node, port: Port, received: super::udp::Received| {
-            node.handle_datagrams(
-                clock.now(),
-                received.arrived,
-                port,
-                received.from,
-                received.train,
-                received.stride,
-            );
-        };
-        dial.receive(&clock, |received| take(node, Port::Dial, received));
-        let drained = listen.receive(&clock, |received| take(node, Port::Listen, received));
+        self.dial.flush(now);
+        self.listen.flush(now);
+        let node = &mut self.node;
+        self.dial
+            .receive(&clock, |received| take(node, &clock, Port::Dial, received));
+        self.transmit(now);
+        let node = &mut self.node;
+        let drained = self.listen.receive(&clock, |received| {
+            take(node, &clock, Port::Listen, received)
+        });
         self.pace_listening(run, drained);
     }
 
@@ -633,6 +622,17 @@ impl Engine {
         .await;
         self.report_end(run, end);
     }
+}
+
+fn take(node: &mut Node, clock: &Clock, port: Port, received: Received) {
+    node.handle_datagrams(
+        clock.now(),
+        received.arrived,
+        port,
+        received.from,
+        received.train,
+        received.stride,
+    );
 }
 
 async fn next_media(input: &mut Option<Input>) -> Option<std::io::Result<bytes::Bytes>> {
