@@ -256,14 +256,16 @@ pub fn page<T: Tool>() -> String {
     let man = Man::new(command.clone()).manual("p2ps");
     let rendered = man
         .render_title(&mut out)
-        .and_then(|()| man.render_name_section(&mut out))
-        .and_then(|()| man.render_synopsis_section(&mut out))
-        .and_then(|()| man.render_description_section(&mut out));
-    let mut options = Vec::new();
-    let rendered = rendered.and_then(|()| man.render_options_section(&mut options));
+        .and_then(|()| man.render_name_section(&mut out));
+    let (mut description, mut options) = (Vec::new(), Vec::new());
+    let rendered = rendered
+        .and_then(|()| man.render_description_section(&mut description))
+        .and_then(|()| man.render_options_section(&mut options));
     rendered.expect("writing to memory does not fail");
     let text = |bytes| String::from_utf8(bytes).expect("clap's texts are UTF-8");
     let mut page = text(out);
+    write_synopsis(&mut page, &command);
+    page.push_str(&text(description));
     for line in text(options).lines() {
         // clap_mangen makes a section of each help heading; here they belong to one.
         match line
@@ -372,6 +374,43 @@ pub fn page<T: Tool>() -> String {
         .collect();
     let _ = writeln!(page, "{}", pages.join(", "));
     page
+}
+
+/// How the tool and each of its subcommands is called. Options stand below, with their values: a list of them all, as
+/// clap_mangen makes it, hides what matters.
+fn write_synopsis(page: &mut String, command: &Command) {
+    section(page, "SYNOPSIS");
+    let mut line = |words: &[&str], command: &Command| {
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| format!("\\fB{}\\fR", escape(word)))
+            .collect();
+        let _ = write!(page, "{} [\\fIOPTION\\fR]...", words.join(" "));
+        for arg in command.get_positionals() {
+            let name = escape(&value_name(arg));
+            let several = if arg.get_action().takes_values()
+                && arg.get_num_args().is_some_and(|n| n.max_values() > 1)
+            {
+                "..."
+            } else {
+                ""
+            };
+            let _ = if arg.is_required_set() {
+                write!(page, " \\fI{name}\\fR{several}")
+            } else {
+                write!(page, " [\\fI{name}\\fR]{several}")
+            };
+        }
+        page.push_str("\n.br\n");
+    };
+    let name = command.get_name();
+    // A tool that only has subcommands is not called without.
+    if !command.is_subcommand_required_set() {
+        line(&[name], command);
+    }
+    for subcommand in command.get_subcommands() {
+        line(&[name, subcommand.get_name()], subcommand);
+    }
 }
 
 /// A subcommand under OPTIONS, with its own options.

@@ -9,3 +9,4 @@ pub mod media;
 pub mod metrics;
 pub mod signal;
 pub mod udp;
+pub mod value;

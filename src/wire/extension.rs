@@ -2,7 +2,7 @@
 //!
 //! The length counts subtype and body, so a subtype that is not known is skipped whole. Chunk numbers are 64 bits wide
 //! whatever the swarm's addressing; masks have a bit for each substream, most significant first. What they say stands here
-//! with the envelope; the bytes of each body are the affair of [`body`].
+//! with the envelope; the bytes of each body are the affair of `body`.
 
 mod body;
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
 
 use serde_json::Value;
 
@@ -40,11 +41,15 @@ fn every_channel_of_a_relay_is_seen() {
     let place = Place::new();
     let mut sources = ["film", "news"].map(|name| source(&place, name));
     let channels = [sources[0].channel(), sources[1].channel()];
+    let lost = UnixListener::bind(place.path("lost")).expect("a socket for records");
+    let lost_path = format!("unix:{}", place.arg("lost"));
     let mut relay = place
         .program("p2ps-relay", "relay")
         .args(["--from", "oldest", "--metrics", "127.0.0.1:0"])
+        .args(["--stats", &lost_path])
         .args(&channels)
         .start();
+    drop(lost.accept().expect("it connects"));
     let ids = channels.clone().map(|channel| {
         let id = channel
             .strip_prefix("p2ps://")
@@ -110,6 +115,9 @@ fn every_channel_of_a_relay_is_seen() {
         assert!(page.contains(&info), "{page}");
         assert!(end["first_chunk"].as_u64() < end["last_chunk"].as_u64());
         assert_eq!(end["handshakes_total"], 2);
+        // What is lost on both is counted on one.
+        let dropped = end["dropped_records_total"].as_u64();
+        assert_eq!(dropped > Some(0), number == 0, "{dropped:?}");
         assert!(!of(id, "interval").is_empty());
         assert!(!of(id, "state").is_empty());
     }

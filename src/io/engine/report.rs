@@ -328,10 +328,11 @@ impl Reporter {
 }
 
 impl Engine {
-    /// The counters of a channel with what only the shell knows.
+    /// The counters of a channel with what only the shell knows, which counts with the first.
     fn full_counters(&self, run: &Run, now: Instant, channel: usize) -> Counters {
         let mut counters = self.node.counters(now, channel);
         if channel == 0 {
+            counters.dropped_records = self.reporter.sinks.iter().map(Sink::dropped).sum();
             counters.kernel_dropped_packets = self.kernel_drops.count();
             if let Some(first) = self.reporter.first_media_at {
                 counters.join_us = Some(micros(first - Instant::ZERO));
@@ -350,7 +351,6 @@ impl Engine {
                     .sum();
             }
         }
-        counters.dropped_records = self.reporter.sinks.iter().map(Sink::dropped).sum();
         counters
     }
 

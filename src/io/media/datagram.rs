@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::endpoint::DatagramOptions;
 use super::output::Progress;
 use super::queue::{MediaOut, Queue, Taken};
+use crate::io::value::Rate;
 use crate::media::{
     Anchor, AnchorLimits, Cutter, PACKET_BYTES, RTP_MPEG_TS, Scanner, Timeline, is_transport_stream,
 };
@@ -132,7 +133,7 @@ impl DatagramWriter {
             socket,
             kind,
             payload_max,
-            rate_max: options.rate_max,
+            rate_max: options.rate_max.map(Rate::bits_per_second),
             has_packets: false,
             plan: Plan::new(
                 (payload_max / PACKET_BYTES).clamp(1, 7),

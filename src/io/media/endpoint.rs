@@ -2,15 +2,12 @@
 //!
 //! Parsing and printing only; `Input` and `Output` open what is named here.
 
+use crate::io::value::{DurationValue, Rate, Shown, ValueError, bytes, duration, nearest};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-
-use super::value::{
-    ValueError, exact_duration, exact_rate, nearest, parse_duration, parse_rate, parse_size, quoted,
-};
 
 /// One end of the media, as an argument names it.
 ///
@@ -75,7 +72,7 @@ pub struct DatagramOptions {
     /// `timeout`: silence after which an input has failed.
     pub timeout: Option<Duration>,
     /// `maxbw`, `bandwidth`: highest rate of a paced output, bits a second.
-    pub rate_max: Option<u64>,
+    pub rate_max: Option<Rate>,
 }
 
 /// The host part of an address.
@@ -111,13 +108,13 @@ pub enum EndpointError {
     #[error("need -, fd:N, a path, udp://, rtp://, unix:PATH or http://")]
     Empty,
     /// A scheme that is none of ours.
-    #[error("unknown scheme {}: need -, fd:N, a path, udp://, rtp://, unix:PATH or http://", quoted(.scheme))]
+    #[error("unknown scheme {}: need -, fd:N, a path, udp://, rtp://, unix:PATH or http://", Shown::new(.scheme))]
     Scheme {
         /// What stood before the colon.
         scheme: String,
     },
     /// `fd:` without a number.
-    #[error("bad descriptor {}: not a number", quoted(.text))]
+    #[error("bad descriptor {}: not a number", Shown::new(.text))]
     Descriptor {
         /// What stood after the colon.
         text: String,
@@ -129,7 +126,7 @@ pub enum EndpointError {
     #[error("port missing")]
     PortMissing,
     /// A port that is no number.
-    #[error("bad port {}: not a number", quoted(.text))]
+    #[error("bad port {}: not a number", Shown::new(.text))]
     Port {
         /// What stood there.
         text: String,
@@ -141,19 +138,19 @@ pub enum EndpointError {
     #[error("put IPv6 addresses in brackets")]
     Brackets,
     /// A host that is neither address nor name.
-    #[error("bad host {}", quoted(.text))]
+    #[error("bad host {}", Shown::new(.text))]
     Host {
         /// What stood there.
         text: String,
     },
     /// A path where only `/` is served.
-    #[error("bad path {}: only / is served", quoted(.text))]
+    #[error("bad path {}: only / is served", Shown::new(.text))]
     HttpPath {
         /// What stood there.
         text: String,
     },
     /// A parameter that this form does not have.
-    #[error("unknown parameter {}{}", quoted(.name), .nearest.map(|name| format!(": did you mean {name}?")).unwrap_or_default())]
+    #[error("unknown parameter {}{}", Shown::new(.name), .nearest.map(|name| format!(": did you mean {name}?")).unwrap_or_default())]
     UnknownParameter {
         /// The name given.
         name: String,
@@ -161,7 +158,7 @@ pub enum EndpointError {
         nearest: Option<&'static str>,
     },
     /// A parameter whose value does not fit.
-    #[error("bad {name} {}: {why}", quoted(.value))]
+    #[error("bad {name} {}: {why}", Shown::new(.value))]
     Value {
         /// The parameter.
         name: String,
@@ -258,6 +255,7 @@ impl fmt::Display for Datagrams {
 
 impl fmt::Display for DatagramOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text_of = |span| DurationValue::new(span).to_string();
         let sources: Vec<String> = self.sources.iter().map(IpAddr::to_string).collect();
         let values = [
             ("pkt_size", self.packet_bytes.map(|n| n.to_string())),
@@ -274,9 +272,9 @@ impl fmt::Display for DatagramOptions {
                 "mcloop",
                 self.multicast_loop.map(|on| u8::from(on).to_string()),
             ),
-            ("latency", self.latency.map(exact_duration)),
-            ("timeout", self.timeout.map(exact_duration)),
-            ("maxbw", self.rate_max.map(exact_rate)),
+            ("latency", self.latency.map(text_of)),
+            ("timeout", self.timeout.map(text_of)),
+            ("maxbw", self.rate_max.map(|rate| rate.to_string())),
         ];
         let mut separator = '?';
         for (name, value) in values {
@@ -288,6 +286,9 @@ impl fmt::Display for DatagramOptions {
         Ok(())
     }
 }
+
+/// Longest `latency` of an endpoint.
+const LATENCY_MAX: Duration = Duration::from_secs(10);
 
 /// Every name a datagram parameter goes by, for the question "did you mean".
 const PARAMETERS: [&str; 21] = [
@@ -331,11 +332,11 @@ impl DatagramOptions {
             value: value.to_owned(),
             why,
         };
-        let form = |need| bad(ValueError::Form { need });
+        let form = |words| bad(ValueError::NeedOneOf { words });
         match name {
             "pkt_size" => {
-                let bytes = parse_size(value).map_err(bad)?;
-                let fitting = usize::try_from(bytes)
+                let size = bytes(value).map_err(bad)?;
+                let fitting = usize::try_from(size)
                     .ok()
                     .filter(|bytes| (188..=1500).contains(bytes));
                 self.packet_bytes = Some(fitting.ok_or_else(|| form("188 to 1500 bytes"))?);
@@ -375,20 +376,17 @@ impl DatagramOptions {
                 };
             }
             "latency" | "buffer" => {
-                let span = parse_duration(value).map_err(bad)?;
-                if span > Duration::from_secs(10) {
-                    return Err(form("0s to 10s"));
-                }
-                self.latency = Some(span);
+                let span = duration(Duration::ZERO, LATENCY_MAX)(value).map_err(bad)?;
+                self.latency = Some(span.get());
             }
             "timeout" => {
-                let span = parse_duration(value).map_err(bad)?;
-                if span.is_zero() {
+                let span: DurationValue = value.parse().map_err(bad)?;
+                if span.get().is_zero() {
                     return Err(form("more than 0s"));
                 }
-                self.timeout = Some(span);
+                self.timeout = Some(span.get());
             }
-            "maxbw" | "bandwidth" => self.rate_max = Some(parse_rate(value).map_err(bad)?),
+            "maxbw" | "bandwidth" => self.rate_max = Some(value.parse().map_err(bad)?),
             _ => {
                 return Err(EndpointError::UnknownParameter {
                     name: name.to_owned(),
@@ -405,13 +403,13 @@ fn buffer_bytes(
     value: &str,
     bad: impl Fn(ValueError) -> EndpointError,
 ) -> Result<usize, EndpointError> {
-    let bytes = parse_size(value).map_err(&bad)?;
-    usize::try_from(bytes)
+    let size = bytes(value).map_err(&bad)?;
+    usize::try_from(size)
         .ok()
         .filter(|bytes| (1..=1 << 30).contains(bytes))
         .ok_or_else(|| {
-            bad(ValueError::Form {
-                need: "1 byte to 1GiB",
+            bad(ValueError::NeedOneOf {
+                words: "1 byte to 1GiB",
             })
         })
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::endpoint::Endpoint;
-use super::value::quoted;
+use crate::io::value::Shown;
 
 /// Why an endpoint could not be opened; the part of the error line after the tool's name.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum OpenError {
     #[error("will not write media to a terminal: redirect it or use -o")]
     WriteTerminal,
     /// It makes no sense in this place: a mistake on the command line.
-    #[error("cannot use {}: {why}", quoted(&.endpoint.to_string()))]
+    #[error("cannot use {}: {why}", Shown::new(&.endpoint.to_string()))]
     Unfit {
         /// What was named.
         endpoint: Endpoint,
@@ -117,8 +117,9 @@ mod tests {
 
     #[test]
     fn the_line_names_what_was_opened() {
-        let error =
-            OpenError::io("open", quoted("movie.ts").to_string())(io::Error::from_raw_os_error(2));
+        let error = OpenError::io("open", Shown::new("movie.ts").to_string())(
+            io::Error::from_raw_os_error(2),
+        );
         assert_eq!(error.to_string(), "cannot open \"movie.ts\": no such file");
     }
 }

@@ -27,7 +27,7 @@ use super::endpoint::{Datagrams, Endpoint};
 use super::error::OpenError;
 use super::net;
 use super::unix_socket::SocketFile;
-use super::value::{exact_duration, quoted};
+use crate::io::value::{DurationValue, Shown};
 use crate::media::{
     Anchor, AnchorLimits, Cutter, RTP_MPEG_TS, RtpCounts, RtpOrder, Scanner, Timeline,
 };
@@ -189,7 +189,7 @@ impl Input {
 
     fn open_file(path: &Path, options: InputOptions) -> Result<Self, OpenError> {
         let cannot =
-            |error| OpenError::io("open", quoted(&path.to_string_lossy()).to_string())(error);
+            |error| OpenError::io("open", Shown::new(&path.to_string_lossy()).to_string())(error);
         let kind = fs::metadata(path).map_err(cannot)?.file_type();
         if kind.is_dir() {
             return Err(cannot(io::Error::from_raw_os_error(EISDIR)));
@@ -509,7 +509,7 @@ impl Receiver {
 fn silence(limit: Duration) -> io::Error {
     io::Error::new(
         ErrorKind::TimedOut,
-        format!("nothing received for {}", exact_duration(limit)),
+        format!("nothing received for {}", DurationValue::new(limit)),
     )
 }
 

@@ -16,7 +16,6 @@ mod queue;
 mod serve;
 mod tally;
 mod unix_socket;
-mod value;
 mod writer;
 
 pub use descriptor::{Access, take_descriptor};
@@ -27,5 +26,4 @@ pub use input::{Input, InputOptions, OnEof, Pace};
 pub use output::{Outcome, Output, OutputOptions, OutputTotals};
 pub use queue::{MediaOut, Offered};
 pub use tally::Tally;
-pub use value::{ValueError, nearest, parse_duration, parse_rate, parse_size, quoted};
 pub use writer::Rotate;

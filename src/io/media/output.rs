@@ -28,8 +28,8 @@ use super::queue::{MediaOut, Offered, Queue};
 use super::serve;
 use super::tally::Tally;
 use super::unix_socket::SocketFile;
-use super::value::quoted;
 use super::writer::{self, Rotate, Rotation};
+use crate::io::value::Shown;
 
 /// How an output is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,7 +322,7 @@ impl Output {
 
     fn open_file(path: &Path, options: &OutputOptions) -> Result<Self, OpenError> {
         let cannot =
-            |error| OpenError::io("open", quoted(&path.to_string_lossy()).to_string())(error);
+            |error| OpenError::io("open", Shown::new(&path.to_string_lossy()).to_string())(error);
         if let Some(rotate) = options.rotate {
             let mut rotation = Rotation::new(path.to_owned(), rotate, options.overwrite);
             let first = rotation.next_file().map_err(cannot)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
 use super::error::OpenError;
-use super::value::quoted;
+use crate::io::value::Shown;
 
 /// A socket file this process made; removed when dropped, unless another one stands there by then.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl SocketFile {
         path: &Path,
         refusal: io::Error,
     ) -> Result<(UnixListener, Self), OpenError> {
-        let shown = format!("unix:{}", quoted(&path.to_string_lossy()));
+        let shown = format!("unix:{}", Shown::new(&path.to_string_lossy()));
         match refusal.kind() {
             io::ErrorKind::NotFound => {}
             io::ErrorKind::ConnectionRefused => {

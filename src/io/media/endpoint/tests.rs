@@ -123,6 +123,18 @@ fn mistakes_are_named() {
             "udp://:1?maxbw=8",
             "bad maxbw \"8\": unit missing, for example 8Mbit",
         ),
+        (
+            "udp://:1?latency=soon",
+            "bad latency \"soon\": not a number, for example 250ms",
+        ),
+        (
+            "udp://:1?maxbw=8MB",
+            "bad maxbw \"8MB\": unknown unit \"MB\", for example 8Mbit",
+        ),
+        (
+            "udp://:1?rcvbuf=1.5",
+            "bad rcvbuf \"1.5\": unit missing, for example 64KiB",
+        ),
         ("udp://:1?ttl=256", "bad ttl \"256\": need 0 to 255"),
         ("udp://:1?ttl", "bad ttl \"\": need 0 to 255"),
         (
@@ -131,7 +143,10 @@ fn mistakes_are_named() {
         ),
         ("udp://:1?mcloop=2", "bad mcloop \"2\": need 0 or 1"),
         ("udp://:1?source=x", "bad source \"x\": need addresses"),
-        ("udp://:1?latency=1h", "bad latency \"1h\": need 0s to 10s"),
+        (
+            "udp://:1?latency=1h",
+            "bad latency \"1h\": must be 0s to 10s",
+        ),
     ] {
         assert_eq!(error(text), why, "{text}");
     }

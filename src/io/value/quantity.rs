@@ -68,7 +68,7 @@ fn fmt_exact(value: u128, units: &[(u128, &str)], f: &mut fmt::Formatter<'_>) ->
     write!(f, "{}{unit}", value / scale)
 }
 
-/// Bits a second, 1kbit to 100Gbit; `bit`, `kbit`, `Mbit`, `Gbit`, with or without `/s`.
+/// Bits a second, 1kbit to 100Gbit; `bit`, `kbit`, `Mbit`, `Gbit`, with or without `/s` or `ps`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(u64);
 
@@ -90,7 +90,8 @@ impl FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let bits = parse_scaled(text, "8Mbit", |unit| {
             let unit = unit.to_ascii_lowercase();
-            match unit.strip_suffix("/s").unwrap_or(&unit) {
+            let plain = unit.strip_suffix("/s").or_else(|| unit.strip_suffix("ps"));
+            match plain.unwrap_or(&unit) {
                 "bit" => Some(1.0),
                 "kbit" => Some(1e3),
                 "mbit" => Some(1e6),
@@ -179,6 +180,23 @@ impl fmt::Display for Size {
         ];
         fmt_exact(u128::from(self.0), &UNITS, f)
     }
+}
+
+/// Bytes, for parameters of which a bare number is that many in every tool next door: `1316`, `64KiB`.
+///
+/// # Errors
+///
+/// As for [`Size`]; and a bare number past its range.
+pub fn bytes(text: &str) -> Result<u64, ValueError> {
+    let is_bare = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_bare {
+        return text.parse().map(Size::bytes);
+    }
+    let number = text.parse().ok().filter(|bytes| *bytes <= Size::MAX.0);
+    number.ok_or_else(|| ValueError::OutOfRange {
+        low: "0B".to_owned(),
+        high: Size::MAX.to_string(),
+    })
 }
 
 /// A span of time; `ns`, `us`, `ms`, `s`, `min` (or `m`), `h`, `d`. Each option sets its own range: [`duration`].
@@ -351,6 +369,8 @@ mod tests {
         for (text, expected) in [
             ("8Mbit", "8Mbit"),
             ("8mbit/s", "8Mbit"),
+            ("800kbitps", "800kbit"),
+            ("800kbps", "unknown unit \"kbps\", for example 8Mbit"),
             ("1.5Gbit", "1500Mbit"),
             ("2.5 Mbit", "2500kbit"),
             ("1e3kbit", "1Mbit"),
@@ -391,6 +411,11 @@ mod tests {
             ("1e30GB", "must be 1B to 1024TiB"),
         ] {
             assert_eq!(round::<Size>(text), expected, "{text}");
+        }
+        assert_eq!((bytes("1316"), bytes("0")), (Ok(1316), Ok(0)));
+        assert_eq!(bytes("64KiB"), Ok(65_536));
+        for text in ["", "-1", "1.5", "64Kibit", "é", "99999999999999999999"] {
+            assert!(bytes(text).is_err(), "{text}");
         }
     }
 
