@@ -577,14 +577,14 @@ impl Engine {
 
     fn check_end(&mut self, run: &mut Run, now: Instant) {
         if let Some(since) = run.input_done
-            && (self.node.is_drained() || now - since >= DRAIN_SPAN)
+            && (self.node.is_drained(now) || now - since >= DRAIN_SPAN)
         {
             run.end = Some(End::InputEnded);
         }
         if run.channels_ended > 0 && run.channels_ended >= self.streams.len() {
             // Children below may still be fetching the end.
             let since = *run.input_done.get_or_insert(now);
-            if self.node.is_drained() || now - since >= DRAIN_SPAN {
+            if self.node.is_drained(now) || now - since >= DRAIN_SPAN {
                 run.end = Some(End::ChannelEnded);
             }
         }

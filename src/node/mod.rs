@@ -7,11 +7,13 @@
 pub mod check;
 pub mod config;
 mod control;
+mod ends;
 mod open;
 mod outbox;
 mod parents;
 mod plain;
 mod push;
+mod questions;
 mod receive;
 mod report;
 mod source;
@@ -523,17 +525,6 @@ impl Node {
         self.swarms.first()?.source.as_ref()?.is_transport_stream()
     }
 
-    /// Whether every child has acknowledged everything there is.
-    pub fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
-            && self.channels.iter().all(|(_, channel)| {
-                channel
-                    .subscriber
-                    .as_ref()
-                    .is_none_or(|child| child.at_head && channel.ledbat.in_flight_bytes() == 0)
-            })
-    }
-
     /// Remotes that may become parents, as a tracker named them, best first.
     pub fn set_candidates(&mut self, now: Instant, swarm: usize, addrs: &[SocketAddr]) {
         if let Some(swarm) = self.swarms.get_mut(swarm) {
@@ -645,6 +636,7 @@ impl Node {
         self.tick_channels(now);
         for swarm in 0..self.swarms.len() {
             self.drive_parents(now, swarm);
+            self.start_playout(swarm, &[]);
             self.tick_stream(now, swarm);
         }
     }
@@ -655,9 +647,7 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(at) else {
             return;
         };
-        if let Some(oldest) = swarm.window.oldest() {
-            swarm.repair.discard_below(oldest.index());
-        }
+        swarm.repair.discard_below(swarm.window.floor());
         let announced = swarm
             .parent
             .and_then(|parent| self.channels.get(parent))

@@ -7,7 +7,7 @@ use super::push::send;
 use crate::chunk::ChunkRange;
 use crate::peer::violation::Violation;
 use crate::schedule::repair::Hole;
-use crate::store::MunroIndex;
+use crate::store::{MunroIndex, Slot};
 use crate::time::Instant;
 use crate::wire::{Data, Message};
 
@@ -236,6 +236,10 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(channel.swarm) else {
             return;
         };
+        if let Some(child) = &mut channel.subscriber {
+            let oldest = swarm.window.oldest().map(Slot::index);
+            child.note_has(range, oldest.unwrap_or_default().first_chunk());
+        }
         if !plain || swarm.parent != Some(at) {
             return;
         }

@@ -226,7 +226,12 @@ impl Node {
             Inserted::TooOld => return,
         }
         swarm.repair.got(now, Hole::Munro(index));
-        swarm.tune_in.get_or_insert(index);
+        if swarm.tune_in.is_none() {
+            self.begin(now, at, index);
+        }
+        let Some(swarm) = self.swarms.get_mut(swarm_index) else {
+            return;
+        };
         let is_from_parent = swarm.parent == Some(at);
         if is_from_parent {
             if let Some(last) = swarm.last_train {

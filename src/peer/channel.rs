@@ -19,6 +19,8 @@ use crate::wire::{Digest, Hello};
 
 /// Unproven chunks kept for one remote: five full munros, about 210 KiB (S-22).
 pub const PENDING_CHUNKS_MAX: usize = 160;
+/// Runs that a child acknowledged, before those that were discarded here are forgotten.
+const SUBSCRIBER_RANGES: usize = 64;
 /// Munros whose sending is remembered until they are acknowledged.
 const SENT_MUNROS_MAX: usize = 4096;
 /// Chunks whose serving is remembered, to refuse the fourth time (S-15).
@@ -71,6 +73,12 @@ pub struct Subscription {
     pub tries: u32,
     /// Whether the parent said yes, or pushed.
     pub accepted: bool,
+    /// Whether the parent said anything.
+    pub answered: bool,
+    /// Whether nothing of the stream was here when it was asked for: it begins where the parent says.
+    pub begins: bool,
+    /// The first munro that the parent said it pushes.
+    pub start: Option<MunroIndex>,
     /// When its last media came.
     pub last_media: Option<Instant>,
 }
@@ -84,6 +92,8 @@ pub struct Subscriber {
     pub wants_hashes: bool,
     /// The first munro it was sent, or will be.
     pub start: MunroIndex,
+    /// Whether it came before anything was here: it begins where we begin.
+    pub begins_with_us: bool,
     /// The next munro to send.
     pub cursor: MunroIndex,
     /// Whether it has been sent all there is.
@@ -92,6 +102,23 @@ pub struct Subscriber {
     pub lease_end: Instant,
     /// How long a renewal holds.
     pub lease: Duration,
+    /// What it said it has.
+    pub has: ChunkSet,
+    /// When it last acknowledged something.
+    pub acked_at: Instant,
+    /// When it last asked for something missing.
+    pub asked_at: Instant,
+}
+
+impl Subscriber {
+    /// Notes what it has; nothing before `oldest` matters any more.
+    pub fn note_has(&mut self, range: ChunkRange, oldest: ChunkIndex) {
+        if self.has.range_count() > SUBSCRIBER_RANGES {
+            self.has.discard_below(oldest);
+        }
+        // One with more holes than can be kept is not known to have everything, which is true.
+        self.has.insert(range);
+    }
 }
 
 /// What a remote said about itself in STATUS.

@@ -64,6 +64,8 @@ pub enum Release {
 pub struct Playout {
     config: PlayoutConfig,
     next: Option<ChunkIndex>,
+    /// Where it was started.
+    start: Option<ChunkIndex>,
     base: Option<NtpTime>,
     offsets_us: [i64; OFFSET_BUCKETS],
     bucket: u64,
@@ -84,6 +86,7 @@ impl Playout {
         Self {
             config,
             next: None,
+            start: None,
             base: None,
             offsets_us: [i64::MAX; OFFSET_BUCKETS],
             bucket: 0,
@@ -112,6 +115,15 @@ impl Playout {
     pub const fn start_at(&mut self, chunk: ChunkIndex) {
         if self.next.is_none() {
             self.next = Some(chunk);
+            self.start = Some(chunk);
+        }
+    }
+
+    /// Moves the start back, as long as nothing was released or passed over.
+    pub fn start_earlier(&mut self, chunk: ChunkIndex) {
+        if self.next.is_some_and(|next| chunk < next) && self.next == self.start {
+            self.next = Some(chunk);
+            self.start = Some(chunk);
         }
     }
 
