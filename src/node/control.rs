@@ -101,7 +101,7 @@ impl Node {
                 self.on_request(now, at, range, flags & Extension::HOLDS_HASHES != 0);
             }
             Extension::Describe => self.answer_describe(now, at),
-            Extension::Description(bytes) => self.on_description(at, bytes),
+            Extension::Description(bytes) => self.on_description(now, at, bytes),
             Extension::Unknown { .. } => {}
         }
     }

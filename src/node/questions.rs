@@ -46,9 +46,13 @@ impl Node {
     }
 
     pub(super) fn answer_probe(&mut self, now: Instant, arrived: Instant, at: usize, nonce: u32) {
-        let Some(index) = self.channels.get(at).map(|channel| channel.swarm) else {
+        let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
+        if !channel.probe_answers.take(now) {
+            return;
+        }
+        let index = channel.swarm;
         let latency = self.cumulative_latency(index).map_or(0, micros);
         let full = self.slots_free() == 0;
         let path = self.path(index);
@@ -98,7 +102,7 @@ impl Node {
     }
 
     pub(super) fn answer_describe(&mut self, now: Instant, at: usize) {
-        let Some(channel) = self.channels.get(at) else {
+        let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
         let Some(bytes) = self
@@ -108,18 +112,25 @@ impl Node {
         else {
             return;
         };
+        if !channel.describe_answers.take(now) {
+            return;
+        }
         self.send_extension(now, at, Extension::Description(bytes));
     }
 
     /// DESCRIPTION: believed when the key of the channel signed it.
-    pub(super) fn on_description(&mut self, at: usize, bytes: Bytes) {
-        let Some(index) = self.channels.get(at).map(|channel| channel.swarm) else {
+    pub(super) fn on_description(&mut self, now: Instant, at: usize, bytes: Bytes) {
+        let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
+        let index = channel.swarm;
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
-        if swarm.description.is_some() || !swarm.asked_description {
+        if swarm.description.is_some()
+            || !swarm.asked_description
+            || !channel.descriptions.take(now)
+        {
             return;
         }
         let Ok(description) = ChannelDescription::decode(bytes.clone()) else {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::handshake::Remote;
 use super::ledbat::Ledbat;
 use super::rtt::Rtt;
+use super::served::{Allowance, Served};
 use super::violation::Strikes;
 use crate::chunk::{ChunkIndex, ChunkRange, ChunkSet};
 use crate::ids::{ChannelId, PeerId};
@@ -23,12 +24,12 @@ pub const PENDING_CHUNKS_MAX: usize = 160;
 const SUBSCRIBER_RANGES: usize = 64;
 /// Munros whose sending is remembered until they are acknowledged.
 const SENT_MUNROS_MAX: usize = 4096;
-/// Chunks whose serving is remembered, to refuse the fourth time (S-15).
-const SERVED_CHUNKS_MAX: usize = 4096;
-/// How often one chunk is served to one remote at once.
-const SERVED_TIMES_MAX: u8 = 3;
-/// After that, no sooner than so long after the last time.
-const SERVED_AGAIN: Duration = Duration::from_millis(50);
+/// Answers to PROBE: a neighbour that fears for us asks every 50 ms.
+const PROBE_ANSWERS: (u32, Duration) = (20, Duration::from_millis(50));
+/// Answers to DESCRIBE, which are long.
+const DESCRIBE_ANSWERS: (u32, Duration) = (3, Duration::from_secs(1));
+/// Descriptions looked at, a signature each.
+const DESCRIPTIONS: (u32, Duration) = (3, Duration::from_secs(1));
 /// Peers named in a root path (algorithms §4.4: depth 32 at most).
 pub const PATH_MAX: usize = 32;
 
@@ -276,41 +277,6 @@ impl InFlight {
     }
 }
 
-/// How often each chunk, and each munro's hashes, were served on request.
-#[derive(Debug, Default)]
-pub struct Served {
-    chunks: Times,
-    munros: Times,
-}
-
-type Times = BTreeMap<ChunkIndex, (u8, Instant)>;
-
-impl Served {
-    /// Whether a chunk may be served once more; counts it.
-    pub fn allow(&mut self, now: Instant, chunk: ChunkIndex) -> bool {
-        Self::allow_once_more(&mut self.chunks, now, chunk)
-    }
-
-    /// Whether a munro's hashes may be served once more; counts it.
-    pub fn allow_munro(&mut self, now: Instant, index: MunroIndex) -> bool {
-        Self::allow_once_more(&mut self.munros, now, index.first_chunk())
-    }
-
-    fn allow_once_more(times: &mut Times, now: Instant, key: ChunkIndex) -> bool {
-        if times.len() >= SERVED_CHUNKS_MAX {
-            times.pop_first();
-        }
-        let (count, last) = times.entry(key).or_insert((0, now));
-        // All that were sent may be lost: whoever still asks later is given it, at a pace that floods nobody.
-        if *count >= SERVED_TIMES_MAX && now - *last < SERVED_AGAIN {
-            return false;
-        }
-        *count = count.saturating_add(1);
-        *last = now;
-        true
-    }
-}
-
 /// Bytes and datagrams of one channel, since it opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelCounters {
@@ -404,6 +370,12 @@ pub struct Channel {
     pub ack_due: Option<(MunroIndex, i64)>,
     /// The last delay sample, for what carries no time stamp.
     pub last_delay_us: i64,
+    /// Probes of it that are answered.
+    pub probe_answers: Allowance,
+    /// Questions of it for the description that are answered.
+    pub describe_answers: Allowance,
+    /// Descriptions of it that are looked at.
+    pub descriptions: Allowance,
     /// The nonce and time of a probe that was not answered.
     pub probe: Option<Probe>,
     /// The last STATUS number sent.
@@ -473,6 +445,9 @@ impl Channel {
             status_seq: 0,
             feedback: None,
             hashes_sent: BTreeMap::new(),
+            probe_answers: Allowance::new(PROBE_ANSWERS.0, PROBE_ANSWERS.1),
+            describe_answers: Allowance::new(DESCRIBE_ANSWERS.0, DESCRIBE_ANSWERS.1),
+            descriptions: Allowance::new(DESCRIPTIONS.0, DESCRIPTIONS.1),
             counters: ChannelCounters::default(),
         }
     }
@@ -527,22 +502,6 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chunk_is_served_three_times_at_once_and_then_slowly() {
-        let mut served = Served::default();
-        let chunk = ChunkIndex::new(64);
-        let at = |ms: u64| Instant::from_micros(ms * 1_000);
-        assert_eq!(
-            [0, 1, 2, 3, 201, 203, 402].map(|ms| served.allow(at(ms), chunk)),
-            [true, true, true, false, false, true, false]
-        );
-        assert!(served.allow_munro(at(402), MunroIndex::of(chunk)));
-        for number in 100..100 + SERVED_CHUNKS_MAX as u64 + 10 {
-            served.allow(at(500), ChunkIndex::new(number));
-        }
-        assert!(served.chunks.len() <= SERVED_CHUNKS_MAX);
-    }
 
     #[test]
     fn an_acknowledgement_takes_out_the_munros_it_touches() {
