@@ -26,6 +26,8 @@ const SUBSCRIBE_RESEND_MOST: Duration = Duration::from_millis(250);
 const SUBSCRIBE_SPAN: Duration = Duration::from_millis(1500);
 /// Who pushes and has not said where it began is asked so often.
 pub(super) const START_TRIES: u32 = 8;
+/// Alternatives looked at in one refusal.
+const ALTERNATIVES_MAX: usize = 4;
 const LEASE_MS: u32 = 30_000;
 /// Media missing for this many of its usual spacings: is the parent still there?
 const SILENT_SPACINGS: u32 = 6;
@@ -358,8 +360,8 @@ impl Node {
         };
         let retry = Duration::from_millis(u64::from(reply.retry_ms));
         swarm.candidates.on_refused(now, addr, retry);
-        for (_, alternative) in &reply.alternatives {
-            swarm.candidates.add(*alternative, false);
+        for (_, alternative) in reply.alternatives.iter().take(ALTERNATIVES_MAX) {
+            swarm.candidates.add_hearsay(now, *alternative, addr);
         }
         if swarm.successor == Some(at) {
             swarm.successor = None;
