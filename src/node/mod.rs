@@ -58,7 +58,7 @@ const MISSED_SPAN: Duration = Duration::from_secs(10);
 const WORK_PER_DATAGRAM: u64 = 4096;
 /// A range this wide is nonsense whoever names it.
 const RANGE_MAX: u64 = 1 << 63;
-/// Events kept for a shell that does not fetch them; beyond it the oldest notices go, never media.
+/// Events kept for a shell that does not fetch them; beyond it no more notices are kept, but all media is.
 const EVENTS_MAX: usize = 4096;
 
 /// Something the shell should know or do.
@@ -618,10 +618,17 @@ impl Node {
     }
 
     fn push_event(&mut self, event: Event) {
-        if self.events.len() >= EVENTS_MAX && !matches!(event, Event::Playout { .. }) {
-            return;
+        let most = match event {
+            Event::Playout { .. } => usize::MAX,
+            // What anybody can bring about as often as he likes leaves room for the rest.
+            Event::ChildJoined { .. } | Event::ChildLeft { .. } | Event::Violated { .. } => {
+                EVENTS_MAX / 2
+            }
+            _ => EVENTS_MAX,
+        };
+        if self.events.len() < most {
+            self.events.push_back(event);
         }
-        self.events.push_back(event);
     }
 
     fn note_malformed(&mut self, error: DecodeError) {

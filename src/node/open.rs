@@ -399,7 +399,7 @@ impl Node {
         swarm.suppliers.retain(|&supplier| supplier != at);
         if channel.is_child() {
             swarm.children.retain(|&child| child != at);
-            self.events.push_back(Event::ChildLeft {
+            self.push_event(Event::ChildLeft {
                 swarm: index,
                 addr: channel.addr,
             });

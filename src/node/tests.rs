@@ -487,3 +487,25 @@ fn the_oldest_munro_is_fetched_when_it_was_lost_on_its_way() {
         }
     }
 }
+
+#[test]
+fn notices_that_nobody_fetches_are_bounded() {
+    let mut table = from_the_oldest();
+    let now = table.now;
+    let node = table.nodes.get_mut(&1).unwrap();
+    assert_eq!(node.child_count(), 1);
+    for _ in 0..2 * EVENTS_MAX {
+        node.push_event(Event::ChildLeft {
+            swarm: 0,
+            addr: addr(2, Port::Dial),
+        });
+    }
+    let most = node.events.len();
+    assert!(most < EVENTS_MAX);
+    node.close(now);
+    assert_eq!(node.events.len(), most, "goodbye to a child");
+    for _ in 0..2 * EVENTS_MAX {
+        node.push_event(Event::NeedParents { swarm: 0 });
+    }
+    assert_eq!(node.events.len(), EVENTS_MAX);
+}
