@@ -125,7 +125,14 @@ impl Node {
             }
             self.work_left -= 1;
             self.stats.looked_up_chunks += 1;
-            if !channel.wanted.contains(&chunk) && channel.served.allow(now, chunk) {
+            if channel.wanted.contains(&chunk) {
+                continue;
+            }
+            if channel.served.was_served(chunk) {
+                // What proves it may have been lost or spoilt as well.
+                channel.hashes_sent.remove(&MunroIndex::of(chunk));
+            }
+            if channel.served.allow(now, chunk) {
                 channel.wanted.push_back(chunk);
             }
         }

@@ -15,6 +15,16 @@ use crate::store::{Inserted, MunroIndex, position};
 use crate::time::{Instant, NtpTime};
 use crate::wire::{Data, Digest, Munro};
 
+/// Why a chunk was not proven.
+enum Unfit {
+    /// Its leaf is proven, and another one.
+    Chunk,
+    /// It and the unproven hashes do not go together.
+    Hashes,
+    /// Hashes are missing.
+    NotYet,
+}
+
 impl Node {
     pub(super) fn on_data(&mut self, now: Instant, arrived: Instant, at: usize, data: Data) {
         let chunk = data.range.first();
@@ -88,24 +98,32 @@ impl Node {
             return;
         };
         let result = match tree.leaf(chunk) {
-            Some(leaf) => unproven.prove(&leaf).map_err(|_| true),
-            // Hashes and chunk come from this one neighbour, so a misfit is its doing whichever of them is wrong.
+            Some(leaf) => unproven.prove(&leaf).map_err(|_| Unfit::Chunk),
             None => tree
                 .open(chunk, unproven, channel.provisional.as_slice())
                 .map_err(|(error, _)| match error {
-                    ProofError::Mismatch { .. } => true,
+                    ProofError::Mismatch { .. } => Unfit::Hashes,
                     ProofError::Missing { .. }
                     | ProofError::Outside { .. }
-                    | ProofError::Unsized => false,
+                    | ProofError::Unsized => Unfit::NotYet,
                 }),
         };
         match result {
             Ok(proven) => self.store_proven(now, at, proven),
-            Err(true) => {
+            Err(Unfit::Chunk) => {
                 swarm.counters.bad_hash_packets += 1;
                 self.strike(now, at, Violation::BadChunk(chunk.get()));
             }
-            Err(false) => self.stats.unprovable_chunks += 1,
+            // Hashes and chunk come from this one neighbour, so a misfit is its doing whichever of them is wrong. But
+            // one flipped bit on the way spoils many chunks: all hashes of the munro are asked for anew, and it counts
+            // once.
+            Err(Unfit::Hashes) => {
+                swarm.counters.bad_hash_packets += 1;
+                if channel.note_misfit(index) {
+                    self.strike(now, at, Violation::BadChunk(chunk.get()));
+                }
+            }
+            Err(Unfit::NotYet) => self.stats.unprovable_chunks += 1,
         }
     }
 

@@ -20,6 +20,8 @@ use crate::wire::{Digest, Hello};
 
 /// Unproven chunks kept for one remote: five full munros, about 210 KiB (S-22).
 pub const PENDING_CHUNKS_MAX: usize = 160;
+/// Munros remembered whose hashes did not fit.
+const MISFITS_MAX: usize = 16;
 /// Runs that a child acknowledged, before those that were discarded here are forgotten.
 const SUBSCRIBER_RANGES: usize = 64;
 /// Munros whose sending is remembered until they are acknowledged.
@@ -360,6 +362,8 @@ pub struct Channel {
     pub provisional: Provisional,
     /// A munro hash announced by INTEGRITY, for the SIGNED_INTEGRITY right behind it.
     pub munro_hash: Option<(ChunkRange, Digest)>,
+    /// Munros whose hashes from it did not fit its chunks: that cost it a strike each.
+    pub misfits: VecDeque<MunroIndex>,
     /// Pushed and not acknowledged.
     pub in_flight: InFlight,
     /// Served on request.
@@ -437,6 +441,7 @@ impl Channel {
             provisional: Provisional::default(),
             munro_hash: None,
             in_flight: InFlight::default(),
+            misfits: VecDeque::new(),
             served: Served::default(),
             wanted: VecDeque::new(),
             ack_due: None,
@@ -454,6 +459,21 @@ impl Channel {
 
     /// Whether both sides have proven their address.
     pub const fn is_open(&self) -> bool {
+    /// Throws away the unproven hashes of a munro, which did not fit its chunks; true the first time.
+    pub fn note_misfit(&mut self, index: MunroIndex) -> bool {
+        if let Some(munro) = index.chunks().to_bin() {
+            self.provisional.forget(munro);
+        }
+        if self.misfits.contains(&index) {
+            return false;
+        }
+        if self.misfits.len() >= MISFITS_MAX {
+            self.misfits.pop_front();
+        }
+        self.misfits.push_back(index);
+        true
+    }
+
         matches!(self.phase, Phase::Open)
     }
 
