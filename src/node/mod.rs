@@ -738,7 +738,9 @@ impl Node {
                     .filter_map(|&at| channels.get(at))
                     .any(|channel| channel.available.overlaps(range))
             };
-            let Some(release) = playout.poll(now, &swarm.window, announced) else {
+            let repair = &swarm.repair;
+            let followed = |range| repair.follows(range);
+            let Some(release) = playout.poll(now, &swarm.window, announced, followed) else {
                 return;
             };
             let counters = &mut swarm.counters;

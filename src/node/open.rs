@@ -417,6 +417,7 @@ impl Node {
         }
         if swarm.parent == Some(at) {
             swarm.parent = None;
+            swarm.repair.forget_announced();
             swarm.repair.ask_again(now);
             let newest = swarm.window.newest();
             let has_ended = newest.is_some_and(|slot| slot.is_end_mark());

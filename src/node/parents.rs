@@ -417,6 +417,7 @@ impl Node {
         if swarm.parent == Some(at) {
             swarm.parent = None;
             swarm.repair.ask_again(now);
+            swarm.repair.forget_announced();
         }
         if swarm.successor == Some(at) {
             swarm.successor = None;

@@ -6,7 +6,6 @@ use super::Node;
 use super::push::send;
 use crate::chunk::ChunkRange;
 use crate::peer::violation::Violation;
-use crate::schedule::repair::Hole;
 use crate::store::{MunroIndex, Slot};
 use crate::time::Instant;
 use crate::wire::{Data, Message};
@@ -266,9 +265,7 @@ impl Node {
             self.work_left -= 1;
             self.stats.looked_up_chunks += 1;
             if !swarm.window.holds(chunk) {
-                swarm
-                    .repair
-                    .want(now, Hole::Chunk(chunk), Duration::ZERO, give_up);
+                swarm.repair.want_announced(now, chunk, give_up);
             }
         }
     }

@@ -29,6 +29,8 @@ const HEAD_IN_FLIGHT_BYTES: u64 = 2 << 20;
 const CATCH_UP_BYTES: u64 = 512 * 1024;
 /// A hole is followed for this long where nobody plays.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// Longer than any window.
+const NEVER: Duration = Duration::from_secs(1 << 30);
 /// A DATA message and its channel, without the chunk: 64-bit chunk ranges.
 const DATA_HEADER_BYTES: u64 = 4 + 1 + 16 + 8;
 /// Missing munros asked for at once.
@@ -686,6 +688,8 @@ fn note_holes(now: Instant, swarm: &mut Swarm, index: MunroIndex) {
 /// How long the holes around a munro are followed.
 pub(super) fn give_up_at(now: Instant, swarm: &Swarm, slot: &Slot) -> Instant {
     match &swarm.playout {
+        // What a player waits for it asks for, until it is behind the window.
+        Some(playout) if !playout.skips() => now + NEVER,
         // A player has no use for a chunk long after it was due, but children may be behind us.
         Some(playout) => {
             (playout.due(slot) + Duration::from_secs(1)).max(now + Duration::from_secs(2))
@@ -739,6 +743,7 @@ fn suppliers_of(
                 channel: at,
                 timeout: channel.rtt.repeat_after(ANSWER_LEAST),
                 is_parent,
+                heard: channel.last_heard,
             });
         }
     }

@@ -111,6 +111,11 @@ impl Playout {
         self.config.latency
     }
 
+    /// Whether what is missing when due is passed over.
+    pub const fn skips(&self) -> bool {
+        self.config.skip
+    }
+
     /// Starts at a chunk; later calls change nothing.
     pub const fn start_at(&mut self, chunk: ChunkIndex) {
         if self.next.is_none() {
@@ -173,12 +178,14 @@ impl Playout {
         window.slots_from(index).next().map(|slot| self.due(slot))
     }
 
-    /// The next step, when there is one now. `announced` tells whether any neighbour ever had one of the chunks.
+    /// The next step, when there is one now. `announced` tells whether any neighbour ever had one of the chunks,
+    /// `followed` whether any of them may still be given.
     pub fn poll(
         &mut self,
         now: Instant,
         window: &Window,
         announced: impl Fn(ChunkRange) -> bool,
+        followed: impl Fn(ChunkRange) -> bool,
     ) -> Option<Release> {
         if self.ended {
             return None;
@@ -194,7 +201,7 @@ impl Playout {
                 return None;
             }
             if slot.index() != index {
-                return self.pass_gap(now, next, slot, window, announced);
+                return self.pass_gap(now, next, slot, window, announced, followed);
             }
             if slot.is_end_mark() {
                 self.ended = true;
@@ -328,11 +335,12 @@ impl Playout {
         behind: &Slot,
         window: &Window,
         announced: impl Fn(ChunkRange) -> bool,
+        followed: impl Fn(ChunkRange) -> bool,
     ) -> Option<Release> {
         let gap = ChunkRange::new(next, behind.index().first_chunk().minus(1))?;
         let existed = announced(gap);
         let gone = MunroIndex::of(next) < window.floor();
-        if existed && !self.config.skip && !gone {
+        if existed && !self.config.skip && !gone && followed(gap) {
             return self.run_dry(now);
         }
         if existed && now < self.hold_until {
