@@ -233,6 +233,7 @@ impl Node {
             begins,
             start: None,
             last_media: None,
+            sent_long: false,
         });
         self.check_at(index, resend);
         self.send_subscribe(now, at);

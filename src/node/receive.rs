@@ -57,6 +57,7 @@ impl Node {
         }
         if let Some(subscription) = &mut channel.subscription {
             subscription.accepted = true;
+            subscription.sent_long |= data.payload.len() > super::report::ANY_PATH_BYTES;
         }
         if index < swarm.window.floor() || swarm.tune_in.is_some_and(|first| index < first) {
             swarm.counters.dropped_late_packets += 1;

@@ -84,6 +84,8 @@ pub struct Subscription {
     pub start: Option<MunroIndex>,
     /// When its last media came.
     pub last_media: Option<Instant>,
+    /// Whether a datagram came from it that is too long for some paths.
+    pub sent_long: bool,
 }
 
 /// A remote's subscription with us: it is our child.
