@@ -417,8 +417,8 @@ impl Node {
         let substreams = swarm.terms.format.substreams;
         if swarm.parent == Some(at) {
             swarm.parent = None;
-            swarm.repair.ask_again(now);
             swarm.repair.forget_announced();
+            swarm.repair.ask_again(now);
         }
         if swarm.successor == Some(at) {
             swarm.successor = None;

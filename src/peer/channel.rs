@@ -362,26 +362,26 @@ pub struct Channel {
     pub pending: Pending,
     /// Uncle hashes of it that no chunk has proven yet.
     pub provisional: Provisional,
-    /// A munro hash announced by INTEGRITY, for the SIGNED_INTEGRITY right behind it.
-    pub munro_hash: Option<(ChunkRange, Digest)>,
     /// Munros whose hashes from it did not fit its chunks: that cost it a strike each.
     pub misfits: VecDeque<MunroIndex>,
+    /// A munro hash announced by INTEGRITY, for the SIGNED_INTEGRITY right behind it.
+    pub munro_hash: Option<(ChunkRange, Digest)>,
     /// Pushed and not acknowledged.
     pub in_flight: InFlight,
     /// Served on request.
     pub served: Served,
-    /// Chunks it asked for and was not sent yet.
-    pub wanted: VecDeque<ChunkIndex>,
-    /// An acknowledgement that is due: the newest chunk's munro and the delay sample of its first datagram.
-    pub ack_due: Option<(MunroIndex, i64)>,
-    /// The last delay sample, for what carries no time stamp.
-    pub last_delay_us: i64,
     /// Probes of it that are answered.
     pub probe_answers: Allowance,
     /// Questions of it for the description that are answered.
     pub describe_answers: Allowance,
     /// Descriptions of it that are looked at.
     pub descriptions: Allowance,
+    /// Chunks it asked for and was not sent yet.
+    pub wanted: VecDeque<ChunkIndex>,
+    /// An acknowledgement that is due: the newest chunk's munro and the delay sample of its first datagram.
+    pub ack_due: Option<(MunroIndex, i64)>,
+    /// The last delay sample, for what carries no time stamp.
+    pub last_delay_us: i64,
     /// The nonce and time of a probe that was not answered.
     pub probe: Option<Probe>,
     /// The last STATUS number sent.
@@ -441,10 +441,13 @@ impl Channel {
             chokes_us: false,
             pending: Pending::default(),
             provisional: Provisional::default(),
+            misfits: VecDeque::new(),
             munro_hash: None,
             in_flight: InFlight::default(),
-            misfits: VecDeque::new(),
             served: Served::default(),
+            probe_answers: Allowance::new(PROBE_ANSWERS.0, PROBE_ANSWERS.1),
+            describe_answers: Allowance::new(DESCRIBE_ANSWERS.0, DESCRIBE_ANSWERS.1),
+            descriptions: Allowance::new(DESCRIPTIONS.0, DESCRIPTIONS.1),
             wanted: VecDeque::new(),
             ack_due: None,
             last_delay_us: 0,
@@ -452,15 +455,10 @@ impl Channel {
             status_seq: 0,
             feedback: None,
             hashes_sent: BTreeMap::new(),
-            probe_answers: Allowance::new(PROBE_ANSWERS.0, PROBE_ANSWERS.1),
-            describe_answers: Allowance::new(DESCRIBE_ANSWERS.0, DESCRIBE_ANSWERS.1),
-            descriptions: Allowance::new(DESCRIPTIONS.0, DESCRIPTIONS.1),
             counters: ChannelCounters::default(),
         }
     }
 
-    /// Whether both sides have proven their address.
-    pub const fn is_open(&self) -> bool {
     /// Throws away the unproven hashes of a munro, which did not fit its chunks; true the first time.
     pub fn note_misfit(&mut self, index: MunroIndex) -> bool {
         if let Some(munro) = index.chunks().to_bin() {
@@ -476,6 +474,8 @@ impl Channel {
         true
     }
 
+    /// Whether both sides have proven their address.
+    pub const fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
     }
 
