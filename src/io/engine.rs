@@ -228,11 +228,20 @@ impl Engine {
 
     /// Says once what cures datagrams that are longer than the path takes.
     fn warn_of_narrow_paths(&self, run: &mut Run, now: Instant) {
-        let too_long = self.listen.counters.too_long + self.dial.counters.too_long;
-        if too_long > 0 && !std::mem::replace(&mut run.warned_mtu, true) {
-            let text = "full-size datagrams are too long for a path: try --chunk-packets 6 or less at the source";
-            self.reporter.warn(now, 0, "mtu", text);
+        if run.warned_mtu {
+            return;
         }
+        let too_long = self.listen.counters.too_long + self.dial.counters.too_long > 0;
+        let swallowed =
+            (0..self.streams.len()).find_map(|swarm| self.node.swallows_long_datagrams(now, swarm));
+        let what = match swallowed {
+            Some(parent) => format!("full-size datagrams from {parent} do not arrive"),
+            None if too_long => "full-size datagrams are too long for a path".to_owned(),
+            None => return,
+        };
+        run.warned_mtu = true;
+        let text = format!("{what}: try --chunk-packets 6 or less at the source");
+        self.reporter.warn(now, 0, "mtu", &text);
     }
 
     fn transmit(&mut self, now: Instant) {
@@ -566,14 +575,14 @@ impl Engine {
 
     fn check_end(&mut self, run: &mut Run, now: Instant) {
         if let Some(since) = run.input_done
-            && (self.node.is_drained() || now - since >= DRAIN_SPAN)
+            && (self.node.is_drained(now) || now - since >= DRAIN_SPAN)
         {
             run.end = Some(End::InputEnded);
         }
         if run.channels_ended > 0 && run.channels_ended >= self.streams.len() {
             // Children below may still be fetching the end.
             let since = *run.input_done.get_or_insert(now);
-            if self.node.is_drained() || now - since >= DRAIN_SPAN {
+            if self.node.is_drained(now) || now - since >= DRAIN_SPAN {
                 run.end = Some(End::ChannelEnded);
             }
         }

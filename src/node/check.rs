@@ -396,7 +396,11 @@ impl World {
                 accepted: Mask::all(1),
                 reason: input.u8() % 8,
                 retry_ms: u32::from(input.u16()),
-                alternatives: Vec::new(),
+                start: Some(input.chunk()).filter(|chunk| chunk.get() % 3 > 0),
+                alternatives: vec![(
+                    PeerId::from_bytes([input.u8(); 8]),
+                    SocketAddr::from(([input.u8(), input.u8(), input.u8(), 1], input.u16())),
+                )],
             })),
             16 => Message::Extension(Extension::Unsubscribe {
                 mask: Mask::all(1),

@@ -1,21 +1,15 @@
-//! Our extension messages between neighbours: who is there, subscriptions, STATUS, probes, descriptions.
+//! Our extension messages between neighbours: who is there, subscriptions, STATUS.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::push::send;
 use super::{Event, Loss, Node, Port};
-use crate::chunk::ChunkIndex;
+use crate::chunk::{ChunkIndex, ChunkSet};
 use crate::ids::PeerId;
-use crate::integrity::key::VerifyingKey;
-use crate::peer::channel::{Channel, PATH_MAX, Phase, Probe, RemoteStatus, Subscriber};
+use crate::peer::channel::{Channel, PATH_MAX, Phase, RemoteStatus, Subscriber};
 use crate::store::MunroIndex;
 use crate::time::{Instant, micros};
-use crate::wire::{
-    ChannelDescription, Extension, Hello, Mask, Message, PathBlock, ProbeReply, Status, Subscribe,
-    SubscribeReply,
-};
+use crate::wire::{Extension, Hello, Mask, Message, PathBlock, Status, Subscribe, SubscribeReply};
 
 /// Ticks from one STATUS to the next: one second.
 const STATUS_TICKS: u64 = 10;
@@ -107,7 +101,7 @@ impl Node {
                 self.on_request(now, at, range, flags & Extension::HOLDS_HASHES != 0);
             }
             Extension::Describe => self.answer_describe(now, at),
-            Extension::Description(bytes) => self.on_description(at, bytes),
+            Extension::Description(bytes) => self.on_description(now, at, bytes),
             Extension::Unknown { .. } => {}
         }
     }
@@ -140,11 +134,14 @@ impl Node {
             let newest = window.newest().map(|slot| slot.index());
             let start = match subscribe.from_mode {
                 Subscribe::EXACT => Some(MunroIndex::of(from)),
-                Subscribe::OLDEST => window.oldest().map(|slot| slot.index()),
+                // Without anything here it begins where we begin.
+                _ if newest.is_none() => None,
+                Subscribe::OLDEST => swarm.oldest(),
                 Subscribe::LIVE_EDGE => newest,
                 _ => window.newest_entry().map(|slot| slot.index()).or(newest),
             };
-            let start = start.unwrap_or_default();
+            let begins_with_us = start.is_none();
+            let start = start.or(swarm.oldest()).unwrap_or_default();
             let lease = Duration::from_millis(u64::from(subscribe.lease_ms))
                 .min(LEASE_MAX)
                 .max(SILENCE_MAX);
@@ -154,10 +151,14 @@ impl Node {
                     id: subscribe.id,
                     wants_hashes: subscribe.flags & Subscribe::SEND_HASHES != 0,
                     start,
+                    begins_with_us,
                     cursor: start,
                     at_head: false,
                     lease_end: now + lease,
                     lease,
+                    has: ChunkSet::default(),
+                    acked_at: now,
+                    asked_at: now,
                 });
                 let addr = channel.addr;
                 if is_new {
@@ -171,26 +172,50 @@ impl Node {
         {
             swarm.counters.refused_subscriptions += 1;
         }
-        let ok = reason == SubscribeReply::OK;
-        let reply = Extension::SubscribeReply(SubscribeReply {
-            id: subscribe.id,
-            accepted: if ok {
-                Mask::all(substreams)
-            } else {
-                Mask::none(substreams)
-            },
-            reason,
-            retry_ms: if ok { 0 } else { RETRY_FULL.as_millis() as u32 },
-            // Where a child of ours listens is known to the tracker alone; its dialling address is no use to others.
-            alternatives: Vec::new(),
-        });
         let status = self.status_for(at);
-        self.send_extension(now, at, reply);
+        if reason == SubscribeReply::OK {
+            self.send_granted(now, at);
+        } else {
+            let reply = SubscribeReply {
+                id: subscribe.id,
+                accepted: Mask::none(substreams),
+                reason,
+                retry_ms: RETRY_FULL.as_millis() as u32,
+                start: None,
+                // Where a child of ours listens is known to the tracker alone; its dialling address is no use to others.
+                alternatives: Vec::new(),
+            };
+            self.send_extension(now, at, Extension::SubscribeReply(reply));
+        }
         // The path comes with the answer, so that a loop shows before media flows.
         if let Some(status) = status {
             self.send_extension(now, at, status);
         }
         self.pump(now, at);
+    }
+
+    /// Tells a child that it is one, and what it is pushed first.
+    pub(super) fn send_granted(&mut self, now: Instant, at: usize) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        let (Some(child), Some(swarm)) = (&channel.subscriber, self.swarms.get(channel.swarm))
+        else {
+            return;
+        };
+        let start = if child.begins_with_us {
+            swarm.oldest()
+        } else {
+            Some(child.start)
+        };
+        let reply = SubscribeReply {
+            id: child.id,
+            accepted: Mask::all(swarm.terms.format.substreams),
+            reason: SubscribeReply::OK,
+            start: start.map(MunroIndex::first_chunk),
+            ..SubscribeReply::default()
+        };
+        self.send_extension(now, at, Extension::SubscribeReply(reply));
     }
 
     /// Whether a remote may become our child.
@@ -393,126 +418,6 @@ impl Node {
         });
     }
 
-    /// Asks a neighbour whether it is there.
-    pub(super) fn probe(&mut self, now: Instant, at: usize) {
-        let nonce = self.rng.next_u32();
-        let Some(channel) = self.channels.get_mut(at) else {
-            return;
-        };
-        let Some(swarm) = self.swarms.get(channel.swarm) else {
-            return;
-        };
-        let substreams = swarm.terms.format.substreams;
-        channel.probe = Some(match channel.probe {
-            Some(probe) => Probe {
-                nonce,
-                since: probe.since,
-                sent: now,
-                tries: probe.tries + 1,
-            },
-            None => Probe {
-                nonce,
-                since: now,
-                sent: now,
-                tries: 1,
-            },
-        });
-        self.send_extension(
-            now,
-            at,
-            Extension::Probe {
-                nonce,
-                mask: Mask::all(substreams),
-            },
-        );
-    }
-
-    fn answer_probe(&mut self, now: Instant, arrived: Instant, at: usize, nonce: u32) {
-        let Some(index) = self.channels.get(at).map(|channel| channel.swarm) else {
-            return;
-        };
-        let latency = self.cumulative_latency(index).map_or(0, micros);
-        let full = self.slots_free() == 0;
-        let path = self.path(index);
-        let Some(swarm) = self.swarms.get(index) else {
-            return;
-        };
-        let substreams = swarm.terms.format.substreams;
-        let reply = ProbeReply {
-            nonce,
-            held_us: u32::try_from(micros(now - arrived)).unwrap_or(u32::MAX),
-            ready: if full {
-                Mask::none(substreams)
-            } else {
-                Mask::all(substreams)
-            },
-            recv_kbps: u32::try_from(swarm.rate_bps / 1000).unwrap_or(u32::MAX),
-            cumulative_latency_us: u32::try_from(latency).unwrap_or(u32::MAX),
-            saturated: u8::from(full),
-            paths: vec![PathBlock {
-                mask: Mask::all(substreams),
-                path,
-            }],
-        };
-        self.send_extension(now, at, Extension::ProbeReply(reply));
-    }
-
-    fn on_probe_reply(&mut self, now: Instant, arrived: Instant, at: usize, reply: &ProbeReply) {
-        let Some(channel) = self.channels.get_mut(at) else {
-            return;
-        };
-        if let Some(probe) = channel.probe
-            && probe.nonce == reply.nonce
-        {
-            channel.probe = None;
-            // What it was held back for is not the path's doing; a liar about that only spoils its own figure.
-            let held = Duration::from_micros(u64::from(reply.held_us));
-            channel
-                .rtt
-                .sample(now, (arrived - probe.sent).saturating_sub(held));
-        }
-    }
-
-    fn answer_describe(&mut self, now: Instant, at: usize) {
-        let Some(channel) = self.channels.get(at) else {
-            return;
-        };
-        let Some(bytes) = self
-            .swarms
-            .get(channel.swarm)
-            .and_then(|swarm| swarm.description.clone())
-        else {
-            return;
-        };
-        self.send_extension(now, at, Extension::Description(bytes));
-    }
-
-    /// DESCRIPTION: believed when the key of the channel signed it.
-    fn on_description(&mut self, at: usize, bytes: Bytes) {
-        let Some(index) = self.channels.get(at).map(|channel| channel.swarm) else {
-            return;
-        };
-        let Some(swarm) = self.swarms.get_mut(index) else {
-            return;
-        };
-        if swarm.description.is_some() || !swarm.asked_description {
-            return;
-        }
-        let Ok(description) = ChannelDescription::decode(bytes.clone()) else {
-            return;
-        };
-        let genuine = description.swarm_id == swarm.terms.swarm_id
-            && VerifyingKey::from_swarm_id(&description.swarm_id)
-                .is_ok_and(|key| key.verify(&description.signed_bytes(), &description.signature));
-        if genuine {
-            swarm.description = Some(bytes.clone());
-            self.push_event(Event::Described {
-                swarm: index,
-                description: bytes,
-            });
-        }
-    }
-
     /// Leases, silences, STATUS and keepalives of all channels.
     pub(super) fn tick_channels(&mut self, now: Instant) {
         for swarm in &mut self.swarms {
@@ -560,6 +465,9 @@ impl Node {
                 self.pump(now, at);
             }
             let turn = (self.tick_count + at as u64).is_multiple_of(STATUS_TICKS);
+            if ours {
+                self.repeat_end(now, at);
+            }
             let Some(channel) = self.channels.get(at) else {
                 continue;
             };

@@ -7,11 +7,13 @@
 pub mod check;
 pub mod config;
 mod control;
+mod ends;
 mod open;
 mod outbox;
 mod parents;
 mod plain;
 mod push;
+mod questions;
 mod receive;
 mod report;
 mod source;
@@ -56,7 +58,7 @@ const MISSED_SPAN: Duration = Duration::from_secs(10);
 const WORK_PER_DATAGRAM: u64 = 4096;
 /// A range this wide is nonsense whoever names it.
 const RANGE_MAX: u64 = 1 << 63;
-/// Events kept for a shell that does not fetch them; beyond it the oldest notices go, never media.
+/// Events kept for a shell that does not fetch them; beyond it no more notices are kept, but all media is.
 const EVENTS_MAX: usize = 4096;
 
 /// Something the shell should know or do.
@@ -523,17 +525,6 @@ impl Node {
         self.swarms.first()?.source.as_ref()?.is_transport_stream()
     }
 
-    /// Whether every child has acknowledged everything there is.
-    pub fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
-            && self.channels.iter().all(|(_, channel)| {
-                channel
-                    .subscriber
-                    .as_ref()
-                    .is_none_or(|child| child.at_head && channel.ledbat.in_flight_bytes() == 0)
-            })
-    }
-
     /// Remotes that may become parents, as a tracker named them, best first.
     pub fn set_candidates(&mut self, now: Instant, swarm: usize, addrs: &[SocketAddr]) {
         if let Some(swarm) = self.swarms.get_mut(swarm) {
@@ -627,10 +618,17 @@ impl Node {
     }
 
     fn push_event(&mut self, event: Event) {
-        if self.events.len() >= EVENTS_MAX && !matches!(event, Event::Playout { .. }) {
-            return;
+        let most = match event {
+            Event::Playout { .. } => usize::MAX,
+            // What anybody can bring about as often as he likes leaves room for the rest.
+            Event::ChildJoined { .. } | Event::ChildLeft { .. } | Event::Violated { .. } => {
+                EVENTS_MAX / 2
+            }
+            _ => EVENTS_MAX,
+        };
+        if self.events.len() < most {
+            self.events.push_back(event);
         }
-        self.events.push_back(event);
     }
 
     fn note_malformed(&mut self, error: DecodeError) {
@@ -645,6 +643,7 @@ impl Node {
         self.tick_channels(now);
         for swarm in 0..self.swarms.len() {
             self.drive_parents(now, swarm);
+            self.start_playout(swarm, &[]);
             self.tick_stream(now, swarm);
         }
     }
@@ -655,9 +654,7 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(at) else {
             return;
         };
-        if let Some(oldest) = swarm.window.oldest() {
-            swarm.repair.discard_below(oldest.index());
-        }
+        swarm.repair.discard_below(swarm.window.floor());
         let announced = swarm
             .parent
             .and_then(|parent| self.channels.get(parent))
@@ -741,7 +738,9 @@ impl Node {
                     .filter_map(|&at| channels.get(at))
                     .any(|channel| channel.available.overlaps(range))
             };
-            let Some(release) = playout.poll(now, &swarm.window, announced) else {
+            let repair = &swarm.repair;
+            let followed = |range| repair.follows(range);
+            let Some(release) = playout.poll(now, &swarm.window, announced, followed) else {
                 return;
             };
             let counters = &mut swarm.counters;

@@ -17,6 +17,8 @@ const RESEND_FIRST: Duration = Duration::from_millis(250);
 const RESEND_MAX: Duration = Duration::from_secs(1);
 /// An opening without an answer for this long has failed.
 const OPENING_SPAN: Duration = Duration::from_secs(8);
+/// Openings sent to somebody whom only another remote named (S-29).
+const HEARSAY_TRIES: u32 = 3;
 
 impl Node {
     /// Calls a remote: datagram 1.
@@ -35,6 +37,9 @@ impl Node {
             since: now,
         };
         let at = self.channels.insert(channel)?;
+        if let Some(swarm) = self.swarms.get_mut(swarm) {
+            swarm.candidates.on_called(now, addr);
+        }
         self.send_opening(now, at);
         Some(at)
     }
@@ -83,7 +88,13 @@ impl Node {
         else {
             return;
         };
-        if now - since >= OPENING_SPAN {
+        let few = tries >= HEARSAY_TRIES && now >= resend;
+        let is_hearsay = few
+            && self
+                .swarms
+                .get(channel.swarm)
+                .is_some_and(|swarm| swarm.candidates.is_hearsay(channel.addr));
+        if now - since >= OPENING_SPAN || is_hearsay {
             self.stats.failed_handshakes += 1;
             return self.forget(now, at, Loss::Silent);
         }
@@ -118,7 +129,14 @@ impl Node {
         let Some((at, remote)) = self.check_opening(&handshake) else {
             return;
         };
-        if self.is_own_call(at, remote.channel) || self.closed {
+        if self.closed {
+            return;
+        }
+        if let Some(own) = self.own_call(at, remote.channel) {
+            let own = self.channels.get(own).map(|channel| channel.addr);
+            if let (Some(addr), Some(swarm)) = (own, self.swarms.get_mut(at)) {
+                swarm.candidates.forget_hearsay(addr);
+            }
             return;
         }
         let Some(swarm) = self.swarms.get(at) else {
@@ -183,16 +201,15 @@ impl Node {
         }
     }
 
-    /// Whether a call comes from ourselves.
-    fn is_own_call(&self, swarm: usize, remote: ChannelId) -> bool {
-        self.channels
-            .find(remote)
-            .and_then(|at| self.channels.get(at))
-            .is_some_and(|channel| {
+    /// The channel of ours that a call comes from, when we called ourselves.
+    fn own_call(&self, swarm: usize, remote: ChannelId) -> Option<usize> {
+        self.channels.find(remote).filter(|&at| {
+            self.channels.get(at).is_some_and(|channel| {
                 channel.initiated
                     && channel.swarm == swarm
                     && matches!(channel.phase, Phase::Opening { .. })
             })
+        })
     }
 
     /// The half-open entry of a plain peer: the same one for a repeated opening.
@@ -382,7 +399,7 @@ impl Node {
         swarm.suppliers.retain(|&supplier| supplier != at);
         if channel.is_child() {
             swarm.children.retain(|&child| child != at);
-            self.events.push_back(Event::ChildLeft {
+            self.push_event(Event::ChildLeft {
                 swarm: index,
                 addr: channel.addr,
             });
@@ -400,6 +417,7 @@ impl Node {
         }
         if swarm.parent == Some(at) {
             swarm.parent = None;
+            swarm.repair.forget_announced();
             swarm.repair.ask_again(now);
             let newest = swarm.window.newest();
             let has_ended = newest.is_some_and(|slot| slot.is_end_mark());

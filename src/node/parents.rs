@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Event, Loss, Node, StartFrom};
 use crate::chunk::ChunkIndex;
 use crate::peer::channel::{Channel, Phase, Subscription};
+use crate::store::MunroIndex;
 use crate::time::Instant;
 use crate::wire::{Entry, Extension, Mask, Subscribe, SubscribeReply};
 
@@ -23,6 +24,10 @@ const SUBSCRIBE_RESEND_LEAST: Duration = Duration::from_millis(50);
 const SUBSCRIBE_RESEND_MOST: Duration = Duration::from_millis(250);
 /// A remote that answers no request is left after this long: others may be waiting to be asked.
 const SUBSCRIBE_SPAN: Duration = Duration::from_millis(1500);
+/// Who pushes and has not said where it began is asked so often.
+pub(super) const START_TRIES: u32 = 8;
+/// Alternatives looked at in one refusal.
+const ALTERNATIVES_MAX: usize = 4;
 const LEASE_MS: u32 = 30_000;
 /// Media missing for this many of its usual spacings: is the parent still there?
 const SILENT_SPACINGS: u32 = 6;
@@ -214,13 +219,21 @@ impl Node {
             return;
         };
         let (index, resend) = (channel.swarm, now + subscribe_again_after(channel));
+        let begins = self
+            .swarms
+            .get(channel.swarm)
+            .is_some_and(|swarm| swarm.newest.is_none());
         channel.subscription = Some(Subscription {
             id,
             since: now,
             resend,
             tries: 1,
             accepted: false,
+            answered: false,
+            begins,
+            start: None,
             last_media: None,
+            sent_long: false,
         });
         self.check_at(index, resend);
         self.send_subscribe(now, at);
@@ -269,6 +282,7 @@ impl Node {
         let Some(swarm) = self.swarms.get(index) else {
             return;
         };
+        let has_begun = swarm.tune_in.is_some();
         for at in [swarm.parent, swarm.successor].into_iter().flatten() {
             let Some(channel) = self.channels.get_mut(at) else {
                 continue;
@@ -279,7 +293,12 @@ impl Node {
             let Some(subscription) = &mut channel.subscription else {
                 continue;
             };
-            if subscription.accepted || plain {
+            // Media alone does not tell where it began: an answer that was lost is asked for again. A parent that had
+            // nothing itself said so at first, and more once it had.
+            let lacks_start = subscription.begins && subscription.start.is_none() && has_begun;
+            let enough =
+                subscription.tries >= START_TRIES || (subscription.answered && !lacks_start);
+            if plain || (subscription.accepted && enough) {
                 continue;
             }
             if now < subscription.resend {
@@ -287,7 +306,7 @@ impl Node {
                 self.check_at(index, resend);
                 continue;
             }
-            if now - subscription.since >= SUBSCRIBE_SPAN {
+            if !subscription.accepted && now - subscription.since >= SUBSCRIBE_SPAN {
                 self.close_channel(now, at, Loss::Silent);
                 continue;
             }
@@ -316,6 +335,13 @@ impl Node {
         let (index, addr) = (channel.swarm, channel.addr);
         if reply.reason == SubscribeReply::OK {
             subscription.accepted = true;
+            if !subscription.answered {
+                subscription.answered = true;
+                subscription.tries = 1;
+            }
+            let start = reply.start.map(MunroIndex::of);
+            subscription.start = start.or(subscription.start);
+            let begins = subscription.begins;
             let is_parent = self
                 .swarms
                 .get(index)
@@ -323,6 +349,10 @@ impl Node {
             if is_parent {
                 self.note_parent(index, at);
             }
+            if let Some(start) = start.filter(|_| begins) {
+                self.begin_earlier(now, index, start);
+            }
+            self.start_playout(index, &[]);
             return;
         }
         channel.subscription = None;
@@ -331,8 +361,8 @@ impl Node {
         };
         let retry = Duration::from_millis(u64::from(reply.retry_ms));
         swarm.candidates.on_refused(now, addr, retry);
-        for (_, alternative) in &reply.alternatives {
-            swarm.candidates.add(*alternative, false);
+        for (_, alternative) in reply.alternatives.iter().take(ALTERNATIVES_MAX) {
+            swarm.candidates.add_hearsay(now, *alternative, addr);
         }
         if swarm.successor == Some(at) {
             swarm.successor = None;
@@ -387,6 +417,7 @@ impl Node {
         let substreams = swarm.terms.format.substreams;
         if swarm.parent == Some(at) {
             swarm.parent = None;
+            swarm.repair.forget_announced();
             swarm.repair.ask_again(now);
         }
         if swarm.successor == Some(at) {

@@ -6,8 +6,7 @@ use super::Node;
 use super::push::send;
 use crate::chunk::ChunkRange;
 use crate::peer::violation::Violation;
-use crate::schedule::repair::Hole;
-use crate::store::MunroIndex;
+use crate::store::{MunroIndex, Slot};
 use crate::time::Instant;
 use crate::wire::{Data, Message};
 
@@ -125,7 +124,14 @@ impl Node {
             }
             self.work_left -= 1;
             self.stats.looked_up_chunks += 1;
-            if !channel.wanted.contains(&chunk) && channel.served.allow(now, chunk) {
+            if channel.wanted.contains(&chunk) {
+                continue;
+            }
+            if channel.served.was_served(chunk) {
+                // What proves it may have been lost or spoilt as well.
+                channel.hashes_sent.remove(&MunroIndex::of(chunk));
+            }
+            if channel.served.allow(now, chunk) {
                 channel.wanted.push_back(chunk);
             }
         }
@@ -236,6 +242,10 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(channel.swarm) else {
             return;
         };
+        if let Some(child) = &mut channel.subscriber {
+            let oldest = swarm.window.oldest().map(Slot::index);
+            child.note_has(range, oldest.unwrap_or_default().first_chunk());
+        }
         if !plain || swarm.parent != Some(at) {
             return;
         }
@@ -255,9 +265,7 @@ impl Node {
             self.work_left -= 1;
             self.stats.looked_up_chunks += 1;
             if !swarm.window.holds(chunk) {
-                swarm
-                    .repair
-                    .want(now, Hole::Chunk(chunk), Duration::ZERO, give_up);
+                swarm.repair.want_announced(now, chunk, give_up);
             }
         }
     }

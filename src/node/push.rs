@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-use super::Node;
 use super::outbox::{Outbox, Target, Train};
 use super::swarm::{Fresh, Swarm};
+use super::{Node, StartFrom};
 use crate::chunk::{ChunkIndex, ChunkRange};
 use crate::integrity::live::MUNRO_WIDTH;
 use crate::peer::channel::Channel;
 use crate::peer::violation::Violation;
 use crate::schedule::repair::{Ask, Hole, REORDER_DELAY, Supplier};
 use crate::stats::Counters;
-use crate::store::{MunroIndex, Slot};
+use crate::store::{MunroIndex, Slot, Window};
 use crate::time::Instant;
 use crate::wire::{Extension, Format, Message, Munro, encode_data_header};
 
@@ -29,10 +29,12 @@ const HEAD_IN_FLIGHT_BYTES: u64 = 2 << 20;
 const CATCH_UP_BYTES: u64 = 512 * 1024;
 /// A hole is followed for this long where nobody plays.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// Longer than any window.
+const NEVER: Duration = Duration::from_secs(1 << 30);
 /// A DATA message and its channel, without the chunk: 64-bit chunk ranges.
 const DATA_HEADER_BYTES: u64 = 4 + 1 + 16 + 8;
 /// Missing munros asked for at once.
-const MUNRO_GAP_MAX: u64 = 256;
+pub(super) const MUNRO_GAP_MAX: u64 = 256;
 /// The least wait for the answer to a request.
 const ANSWER_LEAST: Duration = Duration::from_millis(20);
 
@@ -105,8 +107,10 @@ impl Node {
         }
     }
 
-    /// A player begins at the first place in the first munro where it can, else at its first chunk.
-    fn start_playout(&mut self, at: usize, fresh: &[Fresh]) {
+    /// A player begins at the first place in the first munro where it can, else at its first chunk; from the oldest
+    /// chunk on, where the parent began to push.
+    pub(super) fn start_playout(&mut self, at: usize, fresh: &[Fresh]) {
+        let awaits_start = self.awaits_start(at);
         let Some(swarm) = self.swarms.get_mut(at) else {
             return;
         };
@@ -116,16 +120,18 @@ impl Node {
         if playout.next().is_some() {
             return;
         }
+        if swarm.from == StartFrom::Oldest {
+            if let Some(first) = swarm.tune_in.filter(|_| !awaits_start) {
+                playout.start_at(first.first_chunk());
+            }
+            return;
+        }
         let first = fresh
             .iter()
             .find(|fresh| fresh.is_new)
             .map(|fresh| fresh.index);
         if let Some(slot) = first.and_then(|index| swarm.window.slot(index)) {
-            let entry = slot
-                .entry()
-                .filter(|_| swarm.from == super::StartFrom::Live)
-                .unwrap_or(0);
-            playout.start_at(slot.index().chunk_at(entry));
+            playout.start_at(slot.index().chunk_at(slot.entry().unwrap_or(0)));
         }
     }
 
@@ -244,14 +250,16 @@ impl Node {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
-        let newest = self
-            .swarms
-            .get(channel.swarm)
-            .and_then(|swarm| swarm.window.newest())
-            .map(Slot::index);
+        let window = self.swarms.get(channel.swarm).map(|swarm| &swarm.window);
+        let newest = window.and_then(Window::newest).map(Slot::index);
         // A run may reach past what we have, since others feed the remote too, but not begin there (S-16).
         if newest.is_none_or(|newest| MunroIndex::of(range.first()) > newest) {
             return self.strike(now, at, Violation::BadAck(range.first().get()));
+        }
+        if let Some(child) = &mut channel.subscriber {
+            let oldest = window.and_then(Window::oldest).map(Slot::index);
+            child.note_has(range, oldest.unwrap_or_default().first_chunk());
+            child.acked_at = now;
         }
         let (bytes, sent_at) = channel.in_flight.on_ack(range);
         if !channel.has_extensions() {
@@ -313,6 +321,9 @@ impl Node {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
+        if let Some(child) = &mut channel.subscriber {
+            child.asked_at = now;
+        }
         let Some(swarm) = self.swarms.get(channel.swarm) else {
             return;
         };
@@ -398,6 +409,9 @@ impl Node {
         let Some(channel) = channels.get_mut(at) else {
             return;
         };
+        if let Some(child) = &mut channel.subscriber {
+            child.asked_at = now;
+        }
         let Some(swarm) = swarms.get(channel.swarm) else {
             return;
         };
@@ -600,7 +614,7 @@ fn lay_out(
 }
 
 /// What is complete around a munro, its signature, its leaf hashes.
-fn encode_hashes(swarm: &Swarm, slot: &Slot, format: &Format, out: &mut Vec<u8>) {
+pub(super) fn encode_hashes(swarm: &Swarm, slot: &Slot, format: &Format, out: &mut Vec<u8>) {
     if let Some(range) = swarm.window.complete_around(slot.index()) {
         Message::Have(range).encode(format, out);
     }
@@ -646,13 +660,7 @@ fn note_holes(now: Instant, swarm: &mut Swarm, index: MunroIndex) {
     let Some(slot) = swarm.window.slot(index) else {
         return;
     };
-    // A player has no use for a chunk long after it was due, but children may be behind us.
-    let give_up = match &swarm.playout {
-        Some(playout) => {
-            (playout.due(slot) + Duration::from_secs(1)).max(now + Duration::from_secs(2))
-        }
-        None => now + GIVE_UP_AFTER,
-    };
+    let give_up = give_up_at(now, swarm, slot);
     let missing = slot.missing_mask() & slot.filled_mask();
     // With the hashes of single leaves unknown (a plain parent) chunks are asked for as they are announced.
     if slot.tree().is_complete() && missing != 0 {
@@ -669,11 +677,24 @@ fn note_holes(now: Instant, swarm: &mut Swarm, index: MunroIndex) {
         }
         swarm.counters.lost_packets += noticed;
     }
-    if let Some(before) = before
-        && let Some(gap) =
-            ChunkRange::new(before.plus(1).first_chunk(), index.first_chunk().minus(1))
+    let from = before.map_or(swarm.tune_in, |before| Some(before.plus(1)));
+    if let Some(from) = from.filter(|from| *from < index)
+        && let Some(gap) = ChunkRange::new(from.first_chunk(), index.first_chunk().minus(1))
     {
         note_gap(now, swarm, gap, REORDER_DELAY, give_up);
+    }
+}
+
+/// How long the holes around a munro are followed.
+pub(super) fn give_up_at(now: Instant, swarm: &Swarm, slot: &Slot) -> Instant {
+    match &swarm.playout {
+        // What a player waits for it asks for, until it is behind the window.
+        Some(playout) if !playout.skips() => now + NEVER,
+        // A player has no use for a chunk long after it was due, but children may be behind us.
+        Some(playout) => {
+            (playout.due(slot) + Duration::from_secs(1)).max(now + Duration::from_secs(2))
+        }
+        None => now + GIVE_UP_AFTER,
     }
 }
 
@@ -722,6 +743,7 @@ fn suppliers_of(
                 channel: at,
                 timeout: channel.rtt.repeat_after(ANSWER_LEAST),
                 is_parent,
+                heard: channel.last_heard,
             });
         }
     }

@@ -15,6 +15,16 @@ use crate::store::{Inserted, MunroIndex, position};
 use crate::time::{Instant, NtpTime};
 use crate::wire::{Data, Digest, Munro};
 
+/// Why a chunk was not proven.
+enum Unfit {
+    /// Its leaf is proven, and another one.
+    Chunk,
+    /// It and the unproven hashes do not go together.
+    Hashes,
+    /// Hashes are missing.
+    NotYet,
+}
+
 impl Node {
     pub(super) fn on_data(&mut self, now: Instant, arrived: Instant, at: usize, data: Data) {
         let chunk = data.range.first();
@@ -47,6 +57,7 @@ impl Node {
         }
         if let Some(subscription) = &mut channel.subscription {
             subscription.accepted = true;
+            subscription.sent_long |= data.payload.len() > super::report::ANY_PATH_BYTES;
         }
         if index < swarm.window.floor() || swarm.tune_in.is_some_and(|first| index < first) {
             swarm.counters.dropped_late_packets += 1;
@@ -88,24 +99,32 @@ impl Node {
             return;
         };
         let result = match tree.leaf(chunk) {
-            Some(leaf) => unproven.prove(&leaf).map_err(|_| true),
-            // Hashes and chunk come from this one neighbour, so a misfit is its doing whichever of them is wrong.
+            Some(leaf) => unproven.prove(&leaf).map_err(|_| Unfit::Chunk),
             None => tree
                 .open(chunk, unproven, channel.provisional.as_slice())
                 .map_err(|(error, _)| match error {
-                    ProofError::Mismatch { .. } => true,
+                    ProofError::Mismatch { .. } => Unfit::Hashes,
                     ProofError::Missing { .. }
                     | ProofError::Outside { .. }
-                    | ProofError::Unsized => false,
+                    | ProofError::Unsized => Unfit::NotYet,
                 }),
         };
         match result {
             Ok(proven) => self.store_proven(now, at, proven),
-            Err(true) => {
+            Err(Unfit::Chunk) => {
                 swarm.counters.bad_hash_packets += 1;
                 self.strike(now, at, Violation::BadChunk(chunk.get()));
             }
-            Err(false) => self.stats.unprovable_chunks += 1,
+            // Hashes and chunk come from this one neighbour, so a misfit is its doing whichever of them is wrong. But
+            // one flipped bit on the way spoils many chunks: all hashes of the munro are asked for anew, and it counts
+            // once.
+            Err(Unfit::Hashes) => {
+                swarm.counters.bad_hash_packets += 1;
+                if channel.note_misfit(index) {
+                    self.strike(now, at, Violation::BadChunk(chunk.get()));
+                }
+            }
+            Err(Unfit::NotYet) => self.stats.unprovable_chunks += 1,
         }
     }
 
@@ -226,7 +245,12 @@ impl Node {
             Inserted::TooOld => return,
         }
         swarm.repair.got(now, Hole::Munro(index));
-        swarm.tune_in.get_or_insert(index);
+        if swarm.tune_in.is_none() {
+            self.begin(now, at, index);
+        }
+        let Some(swarm) = self.swarms.get_mut(swarm_index) else {
+            return;
+        };
         let is_from_parent = swarm.parent == Some(at);
         if is_from_parent {
             if let Some(last) = swarm.last_train {

@@ -1,5 +1,6 @@
 //! What a node counted, for records, metrics and trackers.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Node, Role};
@@ -9,6 +10,14 @@ use crate::stats;
 use crate::stats::{Counters, NeighbourCounters};
 use crate::time::{Instant, micros};
 use crate::wire::DecodeError;
+
+/// Payload that gets through wherever IP version 6 does: its 1280 bytes less all headers, ours included.
+pub(super) const ANY_PATH_BYTES: usize = 1184;
+/// How long chunks are missing until that is the path's doing, and of how long the munros are looked at.
+const SWALLOWED_AFTER: Duration = Duration::from_secs(2);
+const SWALLOWED_SPAN: Duration = Duration::from_secs(4);
+/// Chunks looked at, at the least.
+const SWALLOWED_LEAST: u32 = 16;
 
 /// Counts of the node as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -171,6 +180,28 @@ impl Node {
                 counters
             })
             .collect()
+    }
+
+    /// The parent whose short datagrams come, hashes and answers, while no long one ever did and nearly all chunks are
+    /// missing: the path swallows what is too long for it without a word.
+    pub fn swallows_long_datagrams(&self, now: Instant, swarm: usize) -> Option<SocketAddr> {
+        let stream = self.swarms.get(swarm)?;
+        let parent = self.channels.get(stream.parent?)?;
+        if parent.subscription?.sent_long || !self.speaks_extensions(parent) {
+            return None;
+        }
+        let (mut missing, mut filled) = (0, 0);
+        for slot in stream.window.slots().rev() {
+            let age = now - slot.arrived();
+            if age > SWALLOWED_SPAN {
+                break;
+            }
+            if age >= SWALLOWED_AFTER {
+                missing += (slot.filled_mask() & !slot.held_mask()).count_ones();
+                filled += slot.filled_mask().count_ones();
+            }
+        }
+        (filled >= SWALLOWED_LEAST && missing * 4 > filled * 3).then_some(parent.addr)
     }
 
     /// What the node is for.

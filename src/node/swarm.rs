@@ -255,6 +255,11 @@ impl Swarm {
         self.loss_permille
     }
 
+    /// The oldest munro that is here or still to come.
+    pub(super) fn oldest(&self) -> Option<MunroIndex> {
+        self.tune_in.map(|first| first.max(self.window.floor()))
+    }
+
     /// What the parent should know, when there is something.
     pub(super) fn feedback(&self) -> Option<QosFeedback> {
         (self.loss_permille > 0).then(|| QosFeedback {

@@ -14,7 +14,7 @@ struct Table {
     played: BTreeMap<u16, Vec<u8>>,
     events: BTreeMap<u16, Vec<Event>>,
     /// Says which datagrams get lost: from, to, bytes, count so far.
-    drop: fn(u16, u16, &[u8], u64) -> bool,
+    drop: Box<dyn FnMut(u16, u16, &[u8], u64) -> bool>,
     count: u64,
     /// How long a datagram takes.
     delay: fn(u16, u16) -> Duration,
@@ -65,7 +65,7 @@ impl Table {
             nodes: BTreeMap::new(),
             played: BTreeMap::new(),
             events: BTreeMap::new(),
-            drop: |_, _, _, _| false,
+            drop: Box::new(|_, _, _, _| false),
             count: 0,
             delay: |_, _| Duration::ZERO,
             mail: Vec::new(),
@@ -228,7 +228,7 @@ fn a_source_a_relay_and_two_peers_in_a_row() {
         assert!(table.events[&name].contains(&ended));
     }
     assert_eq!(table.nodes[&4].counters(now, 0).depth, Some(3));
-    assert!(table.nodes[&1].is_drained());
+    assert!(table.nodes[&1].is_drained(table.now));
 }
 
 #[test]
@@ -241,9 +241,9 @@ fn lost_datagrams_are_fetched_again_before_anybody_notices() {
     let mut sent = Vec::new();
     table.stream(1, &mut sent, Duration::from_millis(200));
     // One datagram in eleven of any kind, both ways.
-    table.drop = |_, _, _, count| count % 11 == 0;
+    table.drop = Box::new(|_, _, _, count| count % 11 == 0);
     table.stream(1, &mut sent, 3 * SECOND);
-    table.drop = |_, _, _, _| false;
+    table.drop = Box::new(|_, _, _, _| false);
     let now = table.now;
     table.nodes.get_mut(&1).unwrap().end_media(now);
     table.run(SECOND);
@@ -265,7 +265,7 @@ fn a_lost_third_datagram_costs_a_round_trip_and_not_the_channel() {
     table.stream(1, &mut sent, Duration::from_millis(200));
     table.count = 0;
     // Opening, reply, and then the one that proves the address and carries our introduction.
-    table.drop = |from, to, _, count| (from, to, count) == (2, 1, 3);
+    table.drop = Box::new(|from, to, _, count| (from, to, count) == (2, 1, 3));
     table.add(2, config(Role::Peer, 2, &[1], 0));
     table.stream(1, &mut sent, Duration::from_millis(200));
     let now = table.now;
@@ -317,14 +317,14 @@ fn plain_peers_stream_both_ways() {
         table.add(1, source);
         table.add(2, peer);
         table.run(SECOND);
-        table.drop = |_, _, datagram, _| {
+        table.drop = Box::new(|_, _, datagram, _| {
             assert_ne!(
                 datagram.get(4),
                 Some(&crate::wire::EXTENSION_TYPE),
                 "an extension reached a plain peer"
             );
             false
-        };
+        });
         let mut sent = Vec::new();
         table.stream(1, &mut sent, 2 * SECOND);
         table.run(SECOND);
@@ -361,4 +361,151 @@ fn t_csp_2_latency_adds_up_down_the_tree() {
         [latency(2), latency(3), latency(4)],
         [Some(20_000), Some(35_000), Some(60_000)]
     );
+}
+
+/// A source and a peer that plays from the oldest chunk on, half a second late; the peer has asked for the stream.
+fn from_the_oldest() -> Table {
+    let mut table = Table::new();
+    table.add(1, config(Role::Source, 1, &[], 0));
+    let mut peer = config(Role::Peer, 2, &[1], 500);
+    peer.swarms[0].from = StartFrom::Oldest;
+    table.add(2, peer);
+    table.run(SECOND);
+    table
+}
+
+fn end(table: &mut Table) {
+    let now = table.now;
+    table.nodes.get_mut(&1).unwrap().end_media(now);
+    table.settle();
+}
+
+fn is_drained(table: &Table) -> bool {
+    table.nodes[&1].is_drained(table.now)
+}
+
+/// Lets time pass until the source may leave.
+fn drain(table: &mut Table) -> Duration {
+    let since = table.now;
+    while !is_drained(table) && table.now - since < 5 * SECOND {
+        table.run(Duration::from_millis(1));
+    }
+    table.now - since
+}
+
+#[test]
+fn a_source_leaves_at_once_when_everybody_has_everything() {
+    let mut table = from_the_oldest();
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, SECOND);
+    end(&mut table);
+    assert!(is_drained(&table));
+}
+
+#[test]
+fn a_source_stays_until_the_end_is_repaired() {
+    for lost in 0..30 {
+        let mut table = from_the_oldest();
+        let mut sent = Vec::new();
+        table.stream(1, &mut sent, SECOND);
+        // So many datagrams of whatever kind are lost before the end and behind it, both ways.
+        let mut left = lost;
+        table.drop = Box::new(move |_, _, _, _| {
+            let lose = left > 0;
+            left -= i32::from(lose);
+            lose
+        });
+        table.stream(1, &mut sent, Duration::from_millis(20));
+        end(&mut table);
+        let took = drain(&mut table);
+        assert!(took < SECOND, "{lost} lost: {took:?}");
+        table.nodes.remove(&1);
+        table.run(2 * SECOND);
+        assert_eq!(table.played[&2].len(), sent.len(), "{lost} lost");
+    }
+}
+
+#[test]
+fn a_source_does_not_wait_for_the_dead() {
+    let mut table = from_the_oldest();
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, SECOND);
+    table.nodes.remove(&2);
+    table.stream(1, &mut sent, Duration::from_millis(100));
+    end(&mut table);
+    let took = drain(&mut table);
+    assert!(took >= SECOND && took < 2 * SECOND, "{took:?}");
+}
+
+/// Whether a datagram has the hashes of munro 0 in it.
+fn shows_the_first_munro(datagram: &[u8]) -> bool {
+    datagram.windows(12).any(|bytes| {
+        bytes[0] == crate::wire::EXTENSION_TYPE && bytes[3] == 81 && bytes[4..] == [0; 8]
+    })
+}
+
+#[test]
+fn the_oldest_munro_is_fetched_when_it_was_lost_on_its_way() {
+    // A relay and a peer that were both there before the first byte, and a peer that comes later. The hashes of the
+    // first munro, or all of it, are lost once on each way, with or without the answer to SUBSCRIBE.
+    for (whole, answer) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut table = Table::new();
+        for (name, parent) in [(3, 2), (4, 3)] {
+            let mut peer = config(Role::Peer, name, &[parent], 500);
+            peer.swarms[0].from = StartFrom::Oldest;
+            table.add(name, peer);
+        }
+        table.add(2, config(Role::Relay, 2, &[1], 0));
+        table.run(SECOND);
+        let mut answers = std::collections::BTreeSet::new();
+        let mut lost = std::collections::BTreeSet::new();
+        table.drop = Box::new(move |from, to, datagram, _| {
+            let is_data = datagram.get(4) == Some(&1);
+            let in_first = is_data && datagram[5..13] == [0; 8][..];
+            let is_answer = datagram.len() > 8 && datagram[4] == 0xf0 && datagram[7] == 66;
+            (shows_the_first_munro(datagram) && lost.insert((from, to, 0)))
+                || (whole && in_first && lost.insert((from, to, u16::from(datagram[12]) + 1)))
+                || (answer && is_answer && answers.insert((from, to)))
+        });
+        table.add(1, config(Role::Source, 1, &[], 0));
+        table.run(5 * SECOND);
+        let mut sent = Vec::new();
+        table.stream(1, &mut sent, SECOND);
+        let mut late = config(Role::Peer, 5, &[2], 500);
+        late.swarms[0].from = StartFrom::Oldest;
+        table.add(5, late);
+        table.stream(1, &mut sent, SECOND);
+        end(&mut table);
+        table.run(2 * SECOND);
+        for name in [3, 4, 5] {
+            assert!(
+                table.played[&name] == sent,
+                "{name} played {} of {}; whole munro {whole}, answer {answer}",
+                table.played[&name].len(),
+                sent.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn notices_that_nobody_fetches_are_bounded() {
+    let mut table = from_the_oldest();
+    let now = table.now;
+    let node = table.nodes.get_mut(&1).unwrap();
+    assert_eq!(node.child_count(), 1);
+    for _ in 0..2 * EVENTS_MAX {
+        node.push_event(Event::ChildLeft {
+            swarm: 0,
+            addr: addr(2, Port::Dial),
+        });
+    }
+    let most = node.events.len();
+    assert!(most < EVENTS_MAX);
+    node.close(now);
+    assert_eq!(node.events.len(), most, "goodbye to a child");
+    for _ in 0..2 * EVENTS_MAX {
+        node.push_event(Event::NeedParents { swarm: 0 });
+    }
+    assert_eq!(node.events.len(), EVENTS_MAX);
 }

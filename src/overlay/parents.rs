@@ -1,6 +1,7 @@
 //! Which remotes may become our parent, in which order, and how soon a failed one is tried again.
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::rng::Rng;
@@ -13,6 +14,18 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// A liar is not called again for this long.
 const BAN_SPAN: Duration = Duration::from_secs(60);
 
+/// Candidates kept that nobody but another remote named.
+pub const HEARSAY_MAX: usize = 8;
+/// Calls to such candidates in a minute: a liar must not use us to pester others (S-19).
+pub const HEARSAY_CALLS_PER_MINUTE: usize = 6;
+const MINUTE: Duration = Duration::from_secs(60);
+/// Nobody is called again on hearsay for so long (S-29).
+const HEARSAY_AGAIN: Duration = Duration::from_secs(600);
+/// What is called in [`HEARSAY_AGAIN`] fits.
+const CALLED_MAX: usize = 64;
+/// Ports below are those of services that we are not.
+const PORT_LEAST: u16 = 1024;
+
 /// A remote that may become our parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -20,6 +33,8 @@ pub struct Candidate {
     pub addr: SocketAddr,
     /// Named by the user: kept whatever a tracker says.
     pub is_fixed: bool,
+    /// Named by another remote alone: called once, and forgotten when that fails.
+    pub is_hearsay: bool,
     /// Failures in a row.
     pub failures: u32,
     /// Not to be called before.
@@ -32,6 +47,8 @@ pub struct Candidate {
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
     list: Vec<Candidate>,
+    /// Who was called on hearsay, and when.
+    called: VecDeque<(Instant, SocketAddr)>,
 }
 
 impl Candidates {
@@ -46,21 +63,72 @@ impl Candidates {
 
     /// Adds one at the end; one that is known changes nothing. False when there is no room.
     pub fn add(&mut self, addr: SocketAddr, is_fixed: bool) -> bool {
-        if self.list.iter().any(|known| known.addr == addr) {
+        if let Some(known) = self.find(addr) {
+            known.is_hearsay = false;
             return true;
         }
         if self.list.len() >= CANDIDATES_MAX {
             return false;
         }
-        let never = Instant::ZERO;
         self.list.push(Candidate {
             addr,
             is_fixed,
+            is_hearsay: false,
             failures: 0,
-            not_before: never,
-            refused_until: never,
+            not_before: Instant::ZERO,
+            refused_until: Instant::ZERO,
         });
         true
+    }
+
+    /// Adds one that the remote at `from` named, which may be lying: a few are kept, at addresses that may mean
+    /// something here, and none that was called lately.
+    pub fn add_hearsay(&mut self, now: Instant, addr: SocketAddr, from: SocketAddr) -> bool {
+        let place = place_of(addr);
+        let hearsay = || self.list.iter().filter(|known| known.is_hearsay);
+        let called = self
+            .called
+            .iter()
+            .any(|(at, called)| *called == place && now - *at < HEARSAY_AGAIN);
+        if hearsay().count() >= HEARSAY_MAX
+            || hearsay().any(|known| place_of(known.addr) == place)
+            || called
+            || !may_name(from, addr)
+            || self.list.len() >= CANDIDATES_MAX
+            || self.get(addr).is_some()
+        {
+            return false;
+        }
+        self.list.push(Candidate {
+            addr,
+            is_fixed: false,
+            is_hearsay: true,
+            failures: 0,
+            not_before: now,
+            refused_until: Instant::ZERO,
+        });
+        true
+    }
+
+    /// Whether nobody but another remote named it.
+    pub fn is_hearsay(&self, addr: SocketAddr) -> bool {
+        self.get(addr).is_some_and(|known| known.is_hearsay)
+    }
+
+    /// It is being called.
+    pub fn on_called(&mut self, now: Instant, addr: SocketAddr) {
+        if self.is_hearsay(addr) {
+            if self.called.len() >= CALLED_MAX {
+                self.called.pop_front();
+            }
+            self.called.push_back((now, place_of(addr)));
+        }
+    }
+
+    /// Forgets one that only another remote named.
+    pub fn forget_hearsay(&mut self, addr: SocketAddr) {
+        self.list
+            .retain(|known| known.addr != addr || !known.is_hearsay);
     }
 
     /// Takes over what a tracker said: its order, behind those that the user named. Others are dropped.
@@ -72,7 +140,10 @@ impl Candidates {
         for &addr in addrs {
             // What was learnt about it stays true.
             match found.iter().find(|known| known.addr == addr) {
-                Some(known) if self.list.len() < CANDIDATES_MAX => self.list.push(known.clone()),
+                Some(known) if self.list.len() < CANDIDATES_MAX => self.list.push(Candidate {
+                    is_hearsay: false,
+                    ..known.clone()
+                }),
                 _ => {
                     self.add(addr, false);
                 }
@@ -118,6 +189,7 @@ impl Candidates {
     /// It did not answer, or went away: back off, with a fifth of randomness so that the children of a dead relay do
     /// not come back in step.
     pub fn on_failed(&mut self, now: Instant, addr: SocketAddr, rng: &mut Rng) {
+        self.forget_hearsay(addr);
         if let Some(candidate) = self.find(addr) {
             let step = BACK_OFF_FIRST
                 .saturating_mul(1 << candidate.failures.min(6))
@@ -130,6 +202,7 @@ impl Candidates {
 
     /// It sent what it may not: however well it answers, it is left alone for a while.
     pub fn on_banned(&mut self, now: Instant, addr: SocketAddr) {
+        self.forget_hearsay(addr);
         if let Some(candidate) = self.find(addr) {
             candidate.failures += 1;
             candidate.not_before = now + BAN_SPAN;
@@ -146,15 +219,76 @@ impl Candidates {
 
     /// When the next one may be called, among those that `is_busy` does not exclude.
     pub fn next_call(&self, is_busy: impl Fn(SocketAddr) -> bool) -> Option<(Instant, SocketAddr)> {
+        let hearsay_at = self
+            .called
+            .len()
+            .checked_sub(HEARSAY_CALLS_PER_MINUTE)
+            .and_then(|first| self.called.get(first))
+            .map_or(Instant::ZERO, |(at, _)| *at + MINUTE);
         self.list
             .iter()
             .filter(|candidate| !is_busy(candidate.addr))
-            .map(|candidate| (candidate.not_before, candidate.addr))
+            .map(|candidate| {
+                let at = if candidate.is_hearsay {
+                    candidate.not_before.max(hearsay_at)
+                } else {
+                    candidate.not_before
+                };
+                (at, candidate.addr)
+            })
             .min_by_key(|(at, _)| *at)
     }
 
     fn find(&mut self, addr: SocketAddr) -> Option<&mut Candidate> {
         self.list.iter_mut().find(|known| known.addr == addr)
+    }
+}
+
+/// Whom a call to an address may pester: a host on the internet is one whatever the port.
+fn place_of(addr: SocketAddr) -> SocketAddr {
+    match reach(addr.ip()) {
+        Some(Reach::World) => SocketAddr::new(addr.ip().to_canonical(), 0),
+        _ => addr,
+    }
+}
+
+/// Whether the remote at `from` can know about `addr`, and we may try it.
+fn may_name(from: SocketAddr, addr: SocketAddr) -> bool {
+    // What means something only nearby may be named by somebody just as near.
+    addr.port() >= PORT_LEAST
+        && addr != from
+        && reach(addr.ip()).is_some_and(|wide| Some(wide) >= reach(from.ip()))
+}
+
+/// How far away an address means the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Machine,
+    Link,
+    Site,
+    World,
+}
+
+/// Nothing for addresses that are nobody's alone.
+fn reach(ip: IpAddr) -> Option<Reach> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            match a {
+                0 | 224..=255 => None,
+                127 => Some(Reach::Machine),
+                // RFC 6598 shares 100.64.0.0/10 among the customers of a provider.
+                100 if b & 0xc0 == 64 => Some(Reach::Site),
+                _ if ip.is_link_local() => Some(Reach::Link),
+                _ if ip.is_private() => Some(Reach::Site),
+                _ => Some(Reach::World),
+            }
+        }
+        IpAddr::V6(ip) if ip.is_loopback() => Some(Reach::Machine),
+        IpAddr::V6(ip) if ip.is_multicast() || ip.octets().starts_with(&[0; 12]) => None,
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(Reach::Link),
+        IpAddr::V6(ip) if ip.is_unique_local() => Some(Reach::Site),
+        IpAddr::V6(_) => Some(Reach::World),
     }
 }
 
@@ -208,5 +342,87 @@ mod tests {
         }
         assert!(!candidates.add(addr(9999), false));
         assert!(candidates.next_call(|_| true).is_none());
+    }
+
+    #[test]
+    fn s_19_remotes_name_nobody_whom_they_cannot_know() {
+        // Who names, whom, whether it is believed.
+        let table = [
+            ("192.0.2.7:7850", "198.51.100.1:7850", true),
+            ("192.0.2.7:7850", "[2001:db8::1]:7850", true),
+            ("192.0.2.7:7850", "192.0.2.7:7850", false),
+            ("192.0.2.7:7850", "198.51.100.1:53", false),
+            ("192.0.2.7:7850", "127.0.0.1:7850", false),
+            ("192.0.2.7:7850", "[::ffff:127.0.0.1]:7850", false),
+            ("192.0.2.7:7850", "[::1]:7850", false),
+            ("192.0.2.7:7850", "[::127.0.0.1]:7850", false),
+            ("192.0.2.7:7850", "0.0.0.0:7850", false),
+            ("192.0.2.7:7850", "[::]:7850", false),
+            ("192.0.2.7:7850", "224.0.0.1:7850", false),
+            ("192.0.2.7:7850", "255.255.255.255:7850", false),
+            ("192.0.2.7:7850", "[ff02::1]:7850", false),
+            ("192.0.2.7:7850", "10.0.0.1:7850", false),
+            ("192.0.2.7:7850", "100.64.0.1:7850", false),
+            ("192.0.2.7:7850", "169.254.1.1:7850", false),
+            ("192.0.2.7:7850", "[fe80::1]:7850", false),
+            ("192.0.2.7:7850", "[fd00::1]:7850", false),
+            ("10.0.0.2:7850", "10.0.0.1:7850", true),
+            ("10.0.0.2:7850", "127.0.0.1:7850", false),
+            ("10.0.0.2:7850", "224.0.0.1:7850", false),
+            ("127.0.0.1:7850", "127.0.0.1:7851", true),
+            ("127.0.0.1:7850", "0.0.0.0:7851", false),
+        ];
+        for (from, named, believed) in table {
+            let (from, named) = (from.parse().unwrap(), named.parse().unwrap());
+            let added = Candidates::default().add_hearsay(Instant::ZERO, named, from);
+            assert_eq!(added, believed, "{from} names {named}");
+        }
+    }
+
+    #[test]
+    fn s_29_hearsay_is_followed_once_and_seldom() {
+        let from = addr(1);
+        let second = |s: u64| Instant::from_micros(s * 1_000_000);
+        let victim = |number: u8| SocketAddr::from(([198, 51, 100, number], 7850));
+        let mut rng = Rng::new(Seed::from_number(1));
+        let mut candidates = Candidates::default();
+        for number in 0..100 {
+            candidates.add_hearsay(second(1), victim(number), from);
+        }
+        assert_eq!(candidates.len(), HEARSAY_MAX);
+        let mut calls = Vec::new();
+        for now in (1..3600).map(second) {
+            if let Some((at, victim)) = candidates.next_call(|_| false)
+                && at <= now
+            {
+                candidates.on_called(now, victim);
+                candidates.on_failed(now, victim, &mut rng);
+                calls.push((now, victim));
+            }
+            for number in 0..100 {
+                // Another port is the same host.
+                let mut again = victim(number);
+                again.set_port(7850 + (now.as_micros() / 1_000_000) as u16);
+                candidates.add_hearsay(now, again, from);
+            }
+        }
+        for (at, called) in &calls {
+            let lately = |span: Duration| {
+                calls
+                    .iter()
+                    .filter(move |(t, _)| *t <= *at && *at - *t < span)
+            };
+            assert!(lately(MINUTE).count() <= HEARSAY_CALLS_PER_MINUTE);
+            let same = lately(HEARSAY_AGAIN).filter(|(_, other)| other.ip() == called.ip());
+            assert_eq!(same.count(), 1, "{called}");
+        }
+        assert!(calls.len() > 100, "{} calls", calls.len());
+        // A tracker vouches for it.
+        candidates.replace_found(&[victim(7)]);
+        candidates.on_failed(second(3600), victim(7), &mut rng);
+        assert_eq!(
+            (candidates.len(), candidates.is_hearsay(victim(7))),
+            (1, false)
+        );
     }
 }

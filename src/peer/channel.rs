@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::handshake::Remote;
 use super::ledbat::Ledbat;
 use super::rtt::Rtt;
+use super::served::{Allowance, Served};
 use super::violation::Strikes;
 use crate::chunk::{ChunkIndex, ChunkRange, ChunkSet};
 use crate::ids::{ChannelId, PeerId};
@@ -19,14 +20,18 @@ use crate::wire::{Digest, Hello};
 
 /// Unproven chunks kept for one remote: five full munros, about 210 KiB (S-22).
 pub const PENDING_CHUNKS_MAX: usize = 160;
+/// Munros remembered whose hashes did not fit.
+const MISFITS_MAX: usize = 16;
+/// Runs that a child acknowledged, before those that were discarded here are forgotten.
+const SUBSCRIBER_RANGES: usize = 64;
 /// Munros whose sending is remembered until they are acknowledged.
 const SENT_MUNROS_MAX: usize = 4096;
-/// Chunks whose serving is remembered, to refuse the fourth time (S-15).
-const SERVED_CHUNKS_MAX: usize = 4096;
-/// How often one chunk is served to one remote at once.
-const SERVED_TIMES_MAX: u8 = 3;
-/// After that, no sooner than so long after the last time.
-const SERVED_AGAIN: Duration = Duration::from_millis(50);
+/// Answers to PROBE: a neighbour that fears for us asks every 50 ms.
+const PROBE_ANSWERS: (u32, Duration) = (20, Duration::from_millis(50));
+/// Answers to DESCRIBE, which are long.
+const DESCRIBE_ANSWERS: (u32, Duration) = (3, Duration::from_secs(1));
+/// Descriptions looked at, a signature each.
+const DESCRIPTIONS: (u32, Duration) = (3, Duration::from_secs(1));
 /// Peers named in a root path (algorithms §4.4: depth 32 at most).
 pub const PATH_MAX: usize = 32;
 
@@ -71,8 +76,16 @@ pub struct Subscription {
     pub tries: u32,
     /// Whether the parent said yes, or pushed.
     pub accepted: bool,
+    /// Whether the parent said anything.
+    pub answered: bool,
+    /// Whether nothing of the stream was here when it was asked for: it begins where the parent says.
+    pub begins: bool,
+    /// The first munro that the parent said it pushes.
+    pub start: Option<MunroIndex>,
     /// When its last media came.
     pub last_media: Option<Instant>,
+    /// Whether a datagram came from it that is too long for some paths.
+    pub sent_long: bool,
 }
 
 /// A remote's subscription with us: it is our child.
@@ -84,6 +97,8 @@ pub struct Subscriber {
     pub wants_hashes: bool,
     /// The first munro it was sent, or will be.
     pub start: MunroIndex,
+    /// Whether it came before anything was here: it begins where we begin.
+    pub begins_with_us: bool,
     /// The next munro to send.
     pub cursor: MunroIndex,
     /// Whether it has been sent all there is.
@@ -92,6 +107,23 @@ pub struct Subscriber {
     pub lease_end: Instant,
     /// How long a renewal holds.
     pub lease: Duration,
+    /// What it said it has.
+    pub has: ChunkSet,
+    /// When it last acknowledged something.
+    pub acked_at: Instant,
+    /// When it last asked for something missing.
+    pub asked_at: Instant,
+}
+
+impl Subscriber {
+    /// Notes what it has; nothing before `oldest` matters any more.
+    pub fn note_has(&mut self, range: ChunkRange, oldest: ChunkIndex) {
+        if self.has.range_count() > SUBSCRIBER_RANGES {
+            self.has.discard_below(oldest);
+        }
+        // One with more holes than can be kept is not known to have everything, which is true.
+        self.has.insert(range);
+    }
 }
 
 /// What a remote said about itself in STATUS.
@@ -249,41 +281,6 @@ impl InFlight {
     }
 }
 
-/// How often each chunk, and each munro's hashes, were served on request.
-#[derive(Debug, Default)]
-pub struct Served {
-    chunks: Times,
-    munros: Times,
-}
-
-type Times = BTreeMap<ChunkIndex, (u8, Instant)>;
-
-impl Served {
-    /// Whether a chunk may be served once more; counts it.
-    pub fn allow(&mut self, now: Instant, chunk: ChunkIndex) -> bool {
-        Self::allow_once_more(&mut self.chunks, now, chunk)
-    }
-
-    /// Whether a munro's hashes may be served once more; counts it.
-    pub fn allow_munro(&mut self, now: Instant, index: MunroIndex) -> bool {
-        Self::allow_once_more(&mut self.munros, now, index.first_chunk())
-    }
-
-    fn allow_once_more(times: &mut Times, now: Instant, key: ChunkIndex) -> bool {
-        if times.len() >= SERVED_CHUNKS_MAX {
-            times.pop_first();
-        }
-        let (count, last) = times.entry(key).or_insert((0, now));
-        // All that were sent may be lost: whoever still asks later is given it, at a pace that floods nobody.
-        if *count >= SERVED_TIMES_MAX && now - *last < SERVED_AGAIN {
-            return false;
-        }
-        *count = count.saturating_add(1);
-        *last = now;
-        true
-    }
-}
-
 /// Bytes and datagrams of one channel, since it opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelCounters {
@@ -365,12 +362,20 @@ pub struct Channel {
     pub pending: Pending,
     /// Uncle hashes of it that no chunk has proven yet.
     pub provisional: Provisional,
+    /// Munros whose hashes from it did not fit its chunks: that cost it a strike each.
+    pub misfits: VecDeque<MunroIndex>,
     /// A munro hash announced by INTEGRITY, for the SIGNED_INTEGRITY right behind it.
     pub munro_hash: Option<(ChunkRange, Digest)>,
     /// Pushed and not acknowledged.
     pub in_flight: InFlight,
     /// Served on request.
     pub served: Served,
+    /// Probes of it that are answered.
+    pub probe_answers: Allowance,
+    /// Questions of it for the description that are answered.
+    pub describe_answers: Allowance,
+    /// Descriptions of it that are looked at.
+    pub descriptions: Allowance,
     /// Chunks it asked for and was not sent yet.
     pub wanted: VecDeque<ChunkIndex>,
     /// An acknowledgement that is due: the newest chunk's munro and the delay sample of its first datagram.
@@ -436,9 +441,13 @@ impl Channel {
             chokes_us: false,
             pending: Pending::default(),
             provisional: Provisional::default(),
+            misfits: VecDeque::new(),
             munro_hash: None,
             in_flight: InFlight::default(),
             served: Served::default(),
+            probe_answers: Allowance::new(PROBE_ANSWERS.0, PROBE_ANSWERS.1),
+            describe_answers: Allowance::new(DESCRIBE_ANSWERS.0, DESCRIBE_ANSWERS.1),
+            descriptions: Allowance::new(DESCRIPTIONS.0, DESCRIPTIONS.1),
             wanted: VecDeque::new(),
             ack_due: None,
             last_delay_us: 0,
@@ -448,6 +457,21 @@ impl Channel {
             hashes_sent: BTreeMap::new(),
             counters: ChannelCounters::default(),
         }
+    }
+
+    /// Throws away the unproven hashes of a munro, which did not fit its chunks; true the first time.
+    pub fn note_misfit(&mut self, index: MunroIndex) -> bool {
+        if let Some(munro) = index.chunks().to_bin() {
+            self.provisional.forget(munro);
+        }
+        if self.misfits.contains(&index) {
+            return false;
+        }
+        if self.misfits.len() >= MISFITS_MAX {
+            self.misfits.pop_front();
+        }
+        self.misfits.push_back(index);
+        true
     }
 
     /// Whether both sides have proven their address.
@@ -500,22 +524,6 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_chunk_is_served_three_times_at_once_and_then_slowly() {
-        let mut served = Served::default();
-        let chunk = ChunkIndex::new(64);
-        let at = |ms: u64| Instant::from_micros(ms * 1_000);
-        assert_eq!(
-            [0, 1, 2, 3, 201, 203, 402].map(|ms| served.allow(at(ms), chunk)),
-            [true, true, true, false, false, true, false]
-        );
-        assert!(served.allow_munro(at(402), MunroIndex::of(chunk)));
-        for number in 100..100 + SERVED_CHUNKS_MAX as u64 + 10 {
-            served.allow(at(500), ChunkIndex::new(number));
-        }
-        assert!(served.chunks.len() <= SERVED_CHUNKS_MAX);
-    }
 
     #[test]
     fn an_acknowledgement_takes_out_the_munros_it_touches() {

@@ -4,4 +4,5 @@ pub mod channel;
 pub mod handshake;
 pub mod ledbat;
 pub mod rtt;
+pub mod served;
 pub mod violation;

@@ -7,12 +7,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::chunk::ChunkIndex;
+use crate::chunk::{ChunkIndex, ChunkRange};
 use crate::store::{MunroIndex, position};
 use crate::time::Instant;
 
 /// Holes followed at once; what does not fit waits for room, oldest first.
 pub const WANTS_MAX: usize = 4096;
+/// Of these, holes that only the announcements of neighbours tell of.
+pub const ANNOUNCED_MAX: usize = WANTS_MAX / 2;
+/// Asked of neighbours that were there and did not give it, so often: what nothing proves to exist is forgotten then.
+/// Five seconds at the least.
+const FAILURES_MAX: u32 = 16;
 /// Requests given out by one [`Repair::poll`].
 pub const ASKS_PER_POLL_MAX: usize = 512;
 /// How long a hole may just be a datagram overtaken by others.
@@ -31,6 +36,8 @@ pub struct Supplier {
     pub timeout: Duration,
     /// Whether it is the parent.
     pub is_parent: bool,
+    /// When something last came from it.
+    pub heard: Instant,
 }
 
 /// What to ask for.
@@ -67,6 +74,22 @@ struct Want {
     next_ask: Instant,
     give_up: Instant,
     tries: u32,
+    /// What tells that it exists.
+    evidence: Evidence,
+    asked_at: Instant,
+    /// Tries that a neighbour which was there left unanswered.
+    failures: u32,
+}
+
+/// What tells that something missing exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Evidence {
+    /// A neighbour announced it.
+    Announced,
+    /// There are signed munros behind it: it is lost, or the source never used the numbers.
+    Passed,
+    /// The source signed it.
+    Signed,
 }
 
 /// One request.
@@ -84,6 +107,8 @@ pub struct Ask {
 #[derive(Debug, Default)]
 pub struct Repair {
     wants: BTreeMap<(u64, u32), Want>,
+    /// How many of them neighbours only announced.
+    announced: usize,
     next: Option<Instant>,
     asked_total: u64,
     repaired_total: u64,
@@ -117,13 +142,41 @@ impl Repair {
 
     /// A hole was seen; it is asked for `after` that unless it closes, and forgotten at `give_up`.
     pub fn want(&mut self, now: Instant, hole: Hole, after: Duration, give_up: Instant) -> bool {
+        let evidence = match hole {
+            Hole::Munro(_) => Evidence::Passed,
+            Hole::Chunk(_) => Evidence::Signed,
+        };
+        self.follow(now, hole, after, give_up, evidence)
+    }
+
+    /// A neighbour that is asked for everything announced a chunk. It may be lying: such chunks leave room for others.
+    pub fn want_announced(&mut self, now: Instant, chunk: ChunkIndex, give_up: Instant) -> bool {
+        let hole = Hole::Chunk(chunk);
+        self.announced < ANNOUNCED_MAX
+            && self.follow(now, hole, Duration::ZERO, give_up, Evidence::Announced)
+    }
+
+    fn follow(
+        &mut self,
+        now: Instant,
+        hole: Hole,
+        after: Duration,
+        give_up: Instant,
+        evidence: Evidence,
+    ) -> bool {
         let key = hole.key();
-        if self.wants.contains_key(&key) {
+        if let Some(known) = self.wants.get_mut(&key) {
+            if known.evidence == Evidence::Announced && evidence > known.evidence {
+                self.announced -= 1;
+            }
+            known.evidence = known.evidence.max(evidence);
+            known.give_up = known.give_up.max(give_up);
             return false;
         }
         if self.wants.len() >= WANTS_MAX {
             return false;
         }
+        self.announced += usize::from(evidence == Evidence::Announced);
         let next_ask = now + after;
         self.wants.insert(
             key,
@@ -133,6 +186,9 @@ impl Repair {
                 next_ask,
                 give_up,
                 tries: 0,
+                evidence,
+                asked_at: now,
+                failures: 0,
             },
         );
         self.next = Some(self.next.map_or(next_ask, |next| next.min(next_ask)));
@@ -145,6 +201,7 @@ impl Repair {
             return None;
         }
         let want = self.wants.remove(&hole.key())?;
+        self.announced -= usize::from(want.evidence == Evidence::Announced);
         if want.tries == 0 {
             return None;
         }
@@ -167,7 +224,27 @@ impl Repair {
             .is_some_and(|((munro, _), _)| *munro < floor.get())
         {
             self.wants = self.wants.split_off(&(floor.get(), 0));
+            self.count_announced();
         }
+    }
+
+    /// Whoever announced chunks is not asked any more: what nothing else tells of is forgotten.
+    pub fn forget_announced(&mut self) {
+        self.wants
+            .retain(|_, want| want.evidence != Evidence::Announced);
+        self.announced = 0;
+    }
+
+    /// Whether anything of a range is still asked for.
+    pub fn follows(&self, range: ChunkRange) -> bool {
+        let first = (MunroIndex::of(range.first()).get(), 0);
+        let last = (MunroIndex::of(range.last()).get(), u32::MAX);
+        self.wants.range(first..=last).next().is_some()
+    }
+
+    fn count_announced(&mut self) {
+        let announced = |want: &&Want| want.evidence == Evidence::Announced;
+        self.announced = self.wants.values().filter(announced).count();
     }
 
     /// A neighbour went away or came: ask for everything again at once.
@@ -202,19 +279,23 @@ impl Repair {
         let mut next: Option<Instant> = None;
         let mut given_up = Vec::new();
         for (key, want) in &mut self.wants {
-            if want.give_up <= now {
+            let in_vain = want.failures >= FAILURES_MAX && want.evidence < Evidence::Signed;
+            if want.give_up <= now || in_vain {
                 given_up.push(*key);
                 continue;
             }
             if want.next_ask <= now && asks.len() < ASKS_PER_POLL_MAX {
                 let from = suppliers(want.hole);
-                want.next_ask = now + ask(want, &from, asks);
+                want.next_ask = now + ask(now, want, &from, asks);
             }
             let at = want.next_ask.max(now).min(want.give_up);
             next = Some(next.map_or(at, |next| next.min(at)));
         }
-        for key in given_up {
-            self.wants.remove(&key);
+        for key in &given_up {
+            self.wants.remove(key);
+        }
+        if self.announced > 0 && !given_up.is_empty() {
+            self.count_announced();
         }
         // What did not fit this time is due still: come back in a moment, not at once.
         self.next = next.map(|next| next.max(now + Duration::from_millis(1)));
@@ -223,7 +304,7 @@ impl Repair {
 }
 
 /// Asks whoever is next for a hole; gives how long to wait for that.
-fn ask(want: &mut Want, from: &[Supplier], asks: &mut Vec<Ask>) -> Duration {
+fn ask(now: Instant, want: &mut Want, from: &[Supplier], asks: &mut Vec<Ask>) -> Duration {
     let Some(first) = from
         .iter()
         .find(|supplier| supplier.is_parent)
@@ -253,6 +334,10 @@ fn ask(want: &mut Want, from: &[Supplier], asks: &mut Vec<Ask>) -> Duration {
             wait = wait.min(other.timeout);
         }
     }
+    // Whoever says nothing at all is cut off, which proves nothing about what it has.
+    let unanswered = want.tries > 0 && from.iter().any(|supplier| supplier.heard > want.asked_at);
+    want.failures += u32::from(unanswered);
+    want.asked_at = now;
     want.tries += 1;
     // A few quick tries, then ever slower: a hole nobody can fill must not cost a stream of requests.
     let patience = 1 << want.tries.saturating_sub(6).min(5);
@@ -267,11 +352,13 @@ mod tests {
         channel: 1,
         timeout: Duration::from_millis(50),
         is_parent: true,
+        heard: Instant::ZERO,
     };
     const OTHER: Supplier = Supplier {
         channel: 2,
         timeout: Duration::from_millis(30),
         is_parent: false,
+        heard: Instant::ZERO,
     };
 
     fn ms(ms: u64) -> Instant {
@@ -353,5 +440,39 @@ mod tests {
         repair.poll(ms(0), |_| vec![PARENT], &mut asks);
         assert_eq!(asks.len(), ASKS_PER_POLL_MAX);
         assert!(repair.deadline().is_some_and(|at| at > ms(0)));
+    }
+
+    #[test]
+    fn what_neighbours_only_announced_leaves_room_and_is_forgotten_with_them() {
+        let mut repair = Repair::new();
+        for number in 0..WANTS_MAX as u64 {
+            repair.want_announced(ms(0), ChunkIndex::new(number), ms(10_000));
+        }
+        assert_eq!(repair.len(), ANNOUNCED_MAX);
+        assert!(repair.want(ms(0), chunk(9999), REORDER_DELAY, ms(100)));
+        // One of them turned out to be signed.
+        repair.want(ms(0), chunk(7), REORDER_DELAY, ms(10_000));
+        assert!(repair.want_announced(ms(0), ChunkIndex::new(8000), ms(10_000)));
+        repair.forget_announced();
+        assert_eq!(repair.len(), 2);
+        assert!(repair.want_announced(ms(0), ChunkIndex::new(1), ms(10_000)));
+    }
+
+    #[test]
+    fn what_nobody_gives_is_asked_for_for_ever_only_if_it_was_signed() {
+        let never = ms(u64::MAX / 2000);
+        let munro = Hole::Munro(MunroIndex::new(9));
+        for (alive, left) in [(true, 1), (false, 2)] {
+            let mut repair = Repair::new();
+            repair.want(ms(0), chunk(5), Duration::ZERO, never);
+            repair.want(ms(0), munro, Duration::ZERO, never);
+            for at in (0..60_000).step_by(5) {
+                let heard = ms(if alive { at } else { 0 });
+                asked(&mut repair, ms(at), &[Supplier { heard, ..PARENT }]);
+                assert!(at > 3000 || repair.len() == 2, "{at}");
+            }
+            assert_eq!(repair.len(), left, "{alive}");
+            assert_eq!(repair.follows(MunroIndex::new(9).chunks()), !alive);
+        }
     }
 }

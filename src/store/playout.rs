@@ -64,6 +64,8 @@ pub enum Release {
 pub struct Playout {
     config: PlayoutConfig,
     next: Option<ChunkIndex>,
+    /// Where it was started.
+    start: Option<ChunkIndex>,
     base: Option<NtpTime>,
     offsets_us: [i64; OFFSET_BUCKETS],
     bucket: u64,
@@ -84,6 +86,7 @@ impl Playout {
         Self {
             config,
             next: None,
+            start: None,
             base: None,
             offsets_us: [i64::MAX; OFFSET_BUCKETS],
             bucket: 0,
@@ -108,10 +111,24 @@ impl Playout {
         self.config.latency
     }
 
+    /// Whether what is missing when due is passed over.
+    pub const fn skips(&self) -> bool {
+        self.config.skip
+    }
+
     /// Starts at a chunk; later calls change nothing.
     pub const fn start_at(&mut self, chunk: ChunkIndex) {
         if self.next.is_none() {
             self.next = Some(chunk);
+            self.start = Some(chunk);
+        }
+    }
+
+    /// Moves the start back, as long as nothing was released or passed over.
+    pub fn start_earlier(&mut self, chunk: ChunkIndex) {
+        if self.next.is_some_and(|next| chunk < next) && self.next == self.start {
+            self.next = Some(chunk);
+            self.start = Some(chunk);
         }
     }
 
@@ -161,12 +178,14 @@ impl Playout {
         window.slots_from(index).next().map(|slot| self.due(slot))
     }
 
-    /// The next step, when there is one now. `announced` tells whether any neighbour ever had one of the chunks.
+    /// The next step, when there is one now. `announced` tells whether any neighbour ever had one of the chunks,
+    /// `followed` whether any of them may still be given.
     pub fn poll(
         &mut self,
         now: Instant,
         window: &Window,
         announced: impl Fn(ChunkRange) -> bool,
+        followed: impl Fn(ChunkRange) -> bool,
     ) -> Option<Release> {
         if self.ended {
             return None;
@@ -182,7 +201,7 @@ impl Playout {
                 return None;
             }
             if slot.index() != index {
-                return self.pass_gap(now, next, slot, window, announced);
+                return self.pass_gap(now, next, slot, window, announced, followed);
             }
             if slot.is_end_mark() {
                 self.ended = true;
@@ -316,11 +335,12 @@ impl Playout {
         behind: &Slot,
         window: &Window,
         announced: impl Fn(ChunkRange) -> bool,
+        followed: impl Fn(ChunkRange) -> bool,
     ) -> Option<Release> {
         let gap = ChunkRange::new(next, behind.index().first_chunk().minus(1))?;
         let existed = announced(gap);
         let gone = MunroIndex::of(next) < window.floor();
-        if existed && !self.config.skip && !gone {
+        if existed && !self.config.skip && !gone && followed(gap) {
             return self.run_dry(now);
         }
         if existed && now < self.hold_until {

@@ -62,7 +62,7 @@ fn player(window: &Window, latency_ms: u64, skip: bool) -> Playout {
 /// What comes out until nothing does, in short.
 fn play(playout: &mut Playout, now: Instant, window: &Window, announced: bool) -> Vec<String> {
     let mut out = Vec::new();
-    while let Some(release) = playout.poll(now, window, |_| announced) {
+    while let Some(release) = playout.poll(now, window, |_| announced, |_| announced) {
         out.push(match release {
             Release::Media { payload, .. } => String::from_utf8(payload.to_vec()).unwrap(),
             Release::Lost { range, chunk_count } => format!("lost {range} ({chunk_count})"),

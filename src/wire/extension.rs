@@ -147,6 +147,8 @@ pub struct SubscribeReply {
     pub reason: u8,
     /// When to ask again, milliseconds.
     pub retry_ms: u32,
+    /// The first chunk pushed, as far as the parent knows it yet; the same answer comes again once it does.
+    pub start: Option<ChunkIndex>,
     /// Who else may have room.
     pub alternatives: Vec<(PeerId, SocketAddr)>,
 }

@@ -418,6 +418,7 @@ fn subscription_replies() {
     let granted = SubscribeReply {
         id: 7,
         accepted: Mask::all(1),
+        start: Some(ChunkIndex::new(4608)),
         ..SubscribeReply::default()
     };
     check_extension("sub_reply", Q, Extension::SubscribeReply(granted));
@@ -426,6 +427,7 @@ fn subscription_replies() {
         accepted: Mask::none(12),
         reason: SubscribeReply::FULL,
         retry_ms: 2000,
+        start: None,
         alternatives: vec![
             (PEER, "192.0.2.17:6778".parse().expect("an address")),
             (OTHER, "[2001:db8::1]:7850".parse().expect("an address")),

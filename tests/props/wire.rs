@@ -236,14 +236,16 @@ fn tree_extension(format: Format) -> impl Strategy<Value = Extension> {
     let reply = (
         any::<(u16, u8, u32)>(),
         mask(format),
+        proptest::option::of(0..u64::MAX),
         vec((peer_id(), addr), 0..5),
     )
-        .prop_map(|((id, reason, retry_ms), accepted, alternatives)| {
+        .prop_map(|((id, reason, retry_ms), accepted, start, alternatives)| {
             Extension::SubscribeReply(SubscribeReply {
                 id,
                 accepted,
                 reason,
                 retry_ms,
+                start: start.map(ChunkIndex::new),
                 alternatives,
             })
         });

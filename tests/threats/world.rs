@@ -396,9 +396,7 @@ impl Stranger {
                 SubscribeReply {
                     id: id.expect("a subscription"),
                     accepted: Mask::all(1),
-                    reason: SubscribeReply::OK,
-                    retry_ms: 0,
-                    alternatives: Vec::new(),
+                    ..SubscribeReply::default()
                 },
             ))],
         );

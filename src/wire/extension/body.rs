@@ -184,6 +184,9 @@ fn encode_subscribe(subscribe: &Subscribe, out: &mut Vec<u8>) {
     out.push(subscribe.priority);
 }
 
+/// In place of the first chunk of a SUB_REPLY: not known.
+const START_UNKNOWN: u64 = u64::MAX;
+
 fn decode_subscribe_reply(
     body: &mut Reader,
     format: &Format,
@@ -191,6 +194,7 @@ fn decode_subscribe_reply(
     let id = body.u16()?;
     let accepted = Mask::decode(body, format)?;
     let (reason, retry_ms) = (body.u8()?, body.u32()?);
+    let start = Some(body.u64()?).filter(|start| *start != START_UNKNOWN);
     let count = body.u8()?;
     let mut alternatives = Vec::with_capacity(usize::from(count).min(body.remaining() / 15));
     for _ in 0..count {
@@ -212,6 +216,7 @@ fn decode_subscribe_reply(
         accepted,
         reason,
         retry_ms,
+        start: start.map(ChunkIndex::new),
         alternatives,
     })
 }
@@ -221,6 +226,8 @@ fn encode_subscribe_reply(reply: &SubscribeReply, format: &Format, out: &mut Vec
     reply.accepted.encode(format, out);
     out.push(reply.reason);
     out.extend_from_slice(&reply.retry_ms.to_be_bytes());
+    let start = reply.start.map_or(START_UNKNOWN, ChunkIndex::get);
+    out.extend_from_slice(&start.to_be_bytes());
     let alternatives = countable(&reply.alternatives);
     out.push(alternatives.len() as u8);
     for (peer_id, addr) in alternatives {
