@@ -49,6 +49,7 @@ fn config(role: Role, name: u16, parents: &[u16], latency_ms: u64) -> Config {
         source: (role == Role::Source).then(|| SourceConfig {
             key: key(),
             first_chunk: ChunkIndex::ZERO,
+            not_before_us: 0,
             sign_delay: Duration::from_millis(20),
             chunk_packets: 7,
         }),
