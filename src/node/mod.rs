@@ -4,6 +4,7 @@
 //! [`Node::poll_transmit`] and [`Node::poll_event`] and ask [`Node::poll_timeout`] when to come back. Nothing here
 //! blocks, and nothing that a remote sends can fail.
 
+mod calls;
 pub mod check;
 pub mod config;
 mod control;

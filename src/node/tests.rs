@@ -1,5 +1,7 @@
 //! Small swarms on a table: every datagram is handed over at once, or dropped where a test says so.
 
+mod parents;
+
 use std::collections::BTreeMap;
 
 use super::*;

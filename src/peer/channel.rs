@@ -73,6 +73,8 @@ pub struct Subscription {
     pub accepted: bool,
     /// When its last media came.
     pub last_media: Option<Instant>,
+    /// When it last gave more of the stream without being asked for it.
+    pub last_push: Instant,
 }
 
 /// A remote's subscription with us: it is our child.
@@ -337,6 +339,8 @@ pub struct Channel {
     pub hello: Option<Hello>,
     /// When it opened.
     pub opened_at: Instant,
+    /// When our last handshake datagram went to it, for a remote that we called, and how often it was repeated.
+    pub greeted: (Instant, u32),
     /// When a datagram last came from it.
     pub last_heard: Instant,
     /// When a datagram last went to it.
@@ -422,6 +426,7 @@ impl Channel {
             remote,
             hello: None,
             opened_at: now,
+            greeted: (now, 0),
             last_heard: now,
             last_sent: now,
             unanswered: 0,
@@ -448,6 +453,17 @@ impl Channel {
             hashes_sent: BTreeMap::new(),
             counters: ChannelCounters::default(),
         }
+    }
+
+    /// Whether nothing came from it since it was first asked whether it lives.
+    pub fn is_unheard(&self) -> bool {
+        self.probe
+            .is_some_and(|probe| self.last_heard <= probe.since)
+    }
+
+    /// Whether it has let so many questions go by and said nothing.
+    pub fn is_in_doubt(&self, questions: u32) -> bool {
+        self.is_unheard() && self.probe.is_some_and(|probe| probe.tries >= questions)
     }
 
     /// Whether both sides have proven their address.
@@ -507,7 +523,7 @@ mod tests {
         let chunk = ChunkIndex::new(64);
         let at = |ms: u64| Instant::from_micros(ms * 1_000);
         assert_eq!(
-            [0, 1, 2, 3, 201, 203, 402].map(|ms| served.allow(at(ms), chunk)),
+            [0, 1, 2, 3, 51, 53, 102].map(|ms| served.allow(at(ms), chunk)),
             [true, true, true, false, false, true, false]
         );
         assert!(served.allow_munro(at(402), MunroIndex::of(chunk)));
