@@ -1,13 +1,17 @@
 //! Seeds by the hundred: which drawn worlds of 30 nodes, faults and liars break an invariant, and the smallest like it.
 //!
-//! `SEEDS=300 cargo bench --bench seeds` surveys; `SEED=n` tries one (with `WATCH=k` for all that node k does), and
-//! `SEED=n SHRINK=1` prints the smallest scenario that fails like it.
+//! `SEEDS=300 cargo bench --bench seeds` surveys the first 300, `FIRST=300 SEEDS=300` the next 300, on all processors;
+//! `SEED=n` tries one (with `WATCH=k` for all that node k does), and `SEED=n SHRINK=1` prints the smallest scenario that
+//! fails like it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use p2ps::sim::honest::cast;
-use p2ps::sim::{NodeId, Scenario, Shape, World, shrink};
+use p2ps::sim::{Invariant, NodeId, Scenario, Shape, World, shrink};
 
 fn main() {
     if number("SHRINK").is_some() {
@@ -17,12 +21,12 @@ fn main() {
     }
 }
 
-/// The seeds to try: the one of `SEED`, the first `SEEDS`, or the first `usual`.
+/// The seeds to try: the one of `SEED`, or `SEEDS` of them (else `usual`) from `FIRST` (else 0) on.
 fn seeds(usual: u64) -> Range<u64> {
-    match (number("SEED"), number("SEEDS")) {
-        (Some(seed), _) => seed..seed + 1,
-        (None, Some(count)) => 0..count,
-        (None, None) => 0..usual,
+    let first = number("FIRST").unwrap_or(0);
+    match number("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => first..first + number("SEEDS").unwrap_or(usual),
     }
 }
 
@@ -61,55 +65,91 @@ fn shrink_a_seed() {
     }
 }
 
+/// What a survey found.
+#[derive(Default)]
+struct Found {
+    held: u64,
+    events: u64,
+    missing: u64,
+    joins_us: Vec<u64>,
+    failed: BTreeMap<Invariant, Vec<u64>>,
+}
+
 /// Tries all seeds and says which fail how.
 fn survey() {
     let start = std::time::Instant::now();
-    let (mut held, mut events, mut missing, mut joins) = (0, 0, 0, Vec::new());
-    let mut failed = std::collections::BTreeMap::<_, Vec<u64>>::new();
-    for seed in seeds(100) {
-        let mut world = World::new(shape(seed).draw(), cast);
-        if let Some(node) = number("WATCH") {
-            world = world.watch(NodeId(node as u16));
-        }
-        match world.run() {
-            Ok(outcome) => {
-                held += 1;
-                events += outcome.events;
-                missing += u64::from(outcome.players.iter().any(|player| player.missing > 0));
-                joins.extend(outcome.players.iter().filter_map(|player| player.join_us));
-            }
-            Err(failure) => {
-                let violation = &failure.violation;
-                println!(
-                    "SEED={seed} {} {} {}: {}",
-                    violation.invariant, failure.at, violation.node, violation.detail
-                );
-                for line in &failure.watched {
-                    println!("{line}");
+    let seeds = seeds(100);
+    let (next, found) = (AtomicU64::new(seeds.start), Mutex::new(Found::default()));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    try_seed(seed, seeds.end - seeds.start == 1, &found);
                 }
-                if seeds(2).count() == 1 {
-                    println!(
-                        "{}",
-                        &failure.scenario[failure.scenario.find("[[faults]]").unwrap_or(0)..]
-                    );
-                    println!("{}", failure.nodes.join("\n"));
-                }
-                println!("    {}", failure.nodes[violation.node.index()]);
-                failed.entry(violation.invariant).or_default().push(seed);
-            }
+            });
         }
-    }
-    joins.sort_unstable();
-    let at = |share: usize| joins.get(joins.len() * share / 100).copied().unwrap_or(0) / 1_000;
+    });
+    let mut found = found.into_inner().expect("no worker panicked");
+    found.joins_us.sort_unstable();
+    let at = |share: usize| {
+        let joins = &found.joins_us;
+        joins.get(joins.len() * share / 100).copied().unwrap_or(0) / 1_000
+    };
     println!(
-        "{held} held, {} failed, {events} events, {missing} worlds with something missing, join p50 {} ms p90 {} ms p99 {} ms, {:.0} s",
-        failed.values().map(Vec::len).sum::<usize>(),
+        "seeds {seeds:?}: {} held, {} failed, {} events, {} worlds with something missing, join p50 {} ms p90 {} ms p99 {} ms, {:.0} s",
+        found.held,
+        found.failed.values().map(Vec::len).sum::<usize>(),
+        found.events,
+        found.missing,
         at(50),
         at(90),
         at(99),
         start.elapsed().as_secs_f64()
     );
-    for (invariant, seeds) in failed {
+    for (invariant, mut seeds) in found.failed {
+        seeds.sort_unstable();
         println!("{invariant}: {seeds:?}");
+    }
+}
+
+/// Tries one seed; tells all about its world when it is the only one.
+fn try_seed(seed: u64, alone: bool, found: &Mutex<Found>) {
+    let mut world = World::new(shape(seed).draw(), cast);
+    if let Some(node) = number("WATCH") {
+        world = world.watch(NodeId(node as u16));
+    }
+    let result = world.run();
+    let mut found = found.lock().expect("no worker panicked");
+    match result {
+        Ok(outcome) => {
+            found.held += 1;
+            found.events += outcome.events;
+            found.missing += u64::from(outcome.players.iter().any(|player| player.missing > 0));
+            let joins = outcome.players.iter().filter_map(|player| player.join_us);
+            found.joins_us.extend(joins);
+        }
+        Err(failure) => {
+            let violation = &failure.violation;
+            println!(
+                "SEED={seed} {} {} {}: {}",
+                violation.invariant, failure.at, violation.node, violation.detail
+            );
+            for line in &failure.watched {
+                println!("{line}");
+            }
+            if alone {
+                let faults = failure.scenario.find("[[faults]]").unwrap_or(0);
+                println!("{}", &failure.scenario[faults..]);
+                println!("{}", failure.nodes.join("\n"));
+            }
+            println!("    {}", failure.nodes[violation.node.index()]);
+            let seeds = found.failed.entry(violation.invariant).or_default();
+            seeds.push(seed);
+        }
     }
 }

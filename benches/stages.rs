@@ -100,6 +100,7 @@ impl Table {
             source: (role == Role::Source).then(|| SourceConfig {
                 key: key(),
                 first_chunk: ChunkIndex::ZERO,
+                not_before_us: 0,
                 sign_delay: Duration::from_millis(20),
                 chunk_packets: 7,
             }),

@@ -126,6 +126,17 @@ impl Epoch {
         self.0.wrapping_add(at.0)
     }
 
+    /// The same epoch, or a later one in which it is `floor` Unix microseconds at `at`: time does not step back over a
+    /// restart when the wall clock did.
+    #[must_use]
+    pub const fn no_earlier(self, at: Instant, floor: u64) -> Self {
+        if self.unix_micros(at) < floor {
+            Self(floor.wrapping_sub(at.0))
+        } else {
+            self
+        }
+    }
+
     /// NTP time at `at`.
     pub const fn ntp(self, at: Instant) -> NtpTime {
         NtpTime::from_unix_micros(self.unix_micros(at))
@@ -168,6 +179,18 @@ mod tests {
         let after = NtpTime::from_bits(0x0000_0000_8000_0000);
         assert_eq!(after.micros_since(before), 1_000_000);
         assert_eq!(before.micros_since(after), -1_000_000);
+    }
+
+    #[test]
+    fn an_epoch_can_be_held_to_a_floor() {
+        let (epoch, at) = (Epoch::new(1_000), Instant::from_micros(50));
+        assert_eq!(epoch.no_earlier(at, 1_050), epoch);
+        let later = epoch.no_earlier(at, 9_000);
+        assert_eq!(later.unix_micros(at), 9_000);
+        assert_eq!(later.unix_micros(Instant::from_micros(60)), 9_010);
+        // A floor below the start of the clock has no epoch of its own, and needs none.
+        assert_eq!(Epoch::new(0).no_earlier(at, 20), Epoch::new(0));
+        assert_eq!(Epoch::new(0).no_earlier(at, 60).unix_micros(at), 60);
     }
 
     #[test]

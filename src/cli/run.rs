@@ -109,7 +109,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             .await?
             .pop();
         let name = settings.channel.to_string();
-        let (counter, first_chunk) = stream::open_counter(&settings.state_dir, &name)?;
+        let (counter, resume) = stream::open_counter(&settings.state_dir, &name, clock)?;
         let title = settings.title.clone().unwrap_or_default();
         let swarm_id = key.swarm_id();
         let description = stream::describe(&key, &name, &title, settings.chunk_packets);
@@ -136,7 +136,8 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             parents: Vec::new(),
             source: Some(SourceConfig {
                 key,
-                first_chunk,
+                first_chunk: resume.first_chunk,
+                not_before_us: resume.not_before_us,
                 sign_delay: settings.sign_delay,
                 chunk_packets: settings.chunk_packets,
             }),

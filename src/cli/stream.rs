@@ -13,12 +13,11 @@ use super::exit::{CliError, Exit, reason, shown_path};
 use super::progress::Progress;
 use super::run::bind_udp;
 use super::value::TrackerUrl;
-use crate::chunk::ChunkIndex;
 use crate::ids::PeerId;
 use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
 use crate::io::clock::Clock;
-use crate::io::engine::{Counter, End, Engine, OnEnd, Reporter, Stream, counter_path};
+use crate::io::engine::{Counter, End, Engine, OnEnd, Reporter, Resume, Stream, counter_path};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::media::{Endpoint, Input, Output, OutputOptions};
 use crate::io::signal::Signals;
@@ -189,10 +188,12 @@ pub(super) fn peer_id_of(key: &SigningKey) -> PeerId {
 pub(super) fn open_counter(
     state_dir: &Path,
     name: &str,
-) -> Result<(Counter, ChunkIndex), CliError> {
+    clock: Clock,
+) -> Result<(Counter, Resume), CliError> {
     let path = counter_path(state_dir, name);
+    let wall_us = clock.epoch().unix_micros(clock.now());
     std::fs::create_dir_all(state_dir)
-        .and_then(|()| Counter::open(&path))
+        .and_then(|()| Counter::open(&path, wall_us))
         .map_err(|error| {
             CliError::usage(
                 format!("cannot use counter {}", shown_path(&path)),

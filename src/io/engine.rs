@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 pub use report::{Reporter, Show, Teller};
-pub use source::Counter;
+pub use source::{Counter, Resume};
 pub use trackers::{Found, NotFound, Rendezvous, find_channel};
 
 use super::clock::Clock;
@@ -220,7 +220,7 @@ impl Engine {
         if let Some(counter) = &mut self.counter
             && let Some(next) = self.node.source_next_chunk()
         {
-            counter.keep_ahead(next);
+            counter.keep_ahead(next, self.node.signing_time_us(now));
         }
         self.check_end(run, now);
         self.transmit(now);
@@ -605,12 +605,12 @@ impl Engine {
 
     /// Says goodbye, writes what is queued, writes the last records.
     async fn finish(&mut self, run: &Run, end: &End) {
+        let now = self.clock.now();
         if let Some(counter) = &mut self.counter
             && let Some(next) = self.node.source_next_chunk()
         {
-            counter.settle(next);
+            counter.settle(next, self.node.signing_time_us(now));
         }
-        let now = self.clock.now();
         self.node.close(now);
         self.transmit(now);
         let leaving = self

@@ -185,6 +185,7 @@ impl World {
             source: (role == Role::Source).then(|| SourceConfig {
                 key: key.clone(),
                 first_chunk: ChunkIndex::ZERO,
+                not_before_us: 0,
                 sign_delay: Duration::from_millis(20),
                 chunk_packets: 7,
             }),

@@ -68,6 +68,9 @@ pub struct SourceConfig {
     pub key: SigningKey,
     /// The first chunk number to use; rounded up to a whole munro.
     pub first_chunk: ChunkIndex,
+    /// Unix time in microseconds before which nothing is signed: later than all that was signed under this key, also
+    /// when the wall clock has been set back since (S-10). 0 for a new key.
+    pub not_before_us: u64,
     /// How long a munro stays open after its first byte.
     pub sign_delay: Duration,
     /// Transport stream packets a chunk.

@@ -141,7 +141,7 @@ impl Node {
                 _ => window.newest_entry().map(|slot| slot.index()).or(newest),
             };
             let begins_with_us = start.is_none();
-            let start = start.or(swarm.oldest()).unwrap_or_default();
+            let start = start.or_else(|| swarm.oldest()).unwrap_or_default();
             let lease = Duration::from_millis(u64::from(subscribe.lease_ms))
                 .min(LEASE_MAX)
                 .max(SILENCE_MAX);
@@ -270,6 +270,13 @@ impl Node {
             .map(|block| block.path)
             .unwrap_or_default();
         let in_loop = path.contains(&self.peer_id);
+        if !in_loop
+            && status.depth > 0
+            && channel.initiated
+            && let Some(swarm) = self.swarms.get_mut(channel.swarm)
+        {
+            swarm.candidates.on_rooted_elsewhere(channel.addr);
+        }
         channel.status = Some(RemoteStatus {
             at: now,
             head: status.heads.first().copied().unwrap_or_default(),
@@ -283,7 +290,7 @@ impl Node {
             if let Some(swarm) = self.swarms.get_mut(index) {
                 swarm
                     .candidates
-                    .on_refused(now, addr, Duration::from_secs(5));
+                    .on_below_us(now, addr, Duration::from_secs(5));
             }
             self.drop_parent(now, at, Loss::Loop);
         }

@@ -4,6 +4,7 @@
 //! [`Node::poll_transmit`] and [`Node::poll_event`] and ask [`Node::poll_timeout`] when to come back. Nothing here
 //! blocks, and nothing that a remote sends can fail.
 
+mod calls;
 pub mod check;
 pub mod config;
 mod control;
@@ -262,6 +263,13 @@ impl Node {
     pub fn new(now: Instant, config: Config, seed: Seed) -> Result<Self, KeyError> {
         let mut rng = Rng::new(seed);
         let cookies = Cookies::new(&mut rng);
+        // Neighbours discard what is signed long before the newest that they have, so time must not begin again.
+        let sources = config
+            .swarms
+            .iter()
+            .filter_map(|swarm| swarm.source.as_ref());
+        let not_before_us = sources.map(|source| source.not_before_us).max();
+        let epoch = config.epoch.no_earlier(now, not_before_us.unwrap_or(0));
         let swarms = config
             .swarms
             .into_iter()
@@ -270,7 +278,7 @@ impl Node {
         Ok(Self {
             role: config.role,
             peer_id: config.peer_id,
-            epoch: config.epoch,
+            epoch,
             extensions: config.extensions,
             children_max: config.children_max.min(CHANNELS_MAX),
             upload_limit_bps: config.upload_limit_bps,
@@ -518,6 +526,12 @@ impl Node {
     pub fn source_next_chunk(&self) -> Option<ChunkIndex> {
         let source = self.swarms.first()?.source.as_ref()?;
         Some(source.next_munro().first_chunk())
+    }
+
+    /// The Unix time, in microseconds, that is signed at `now`: never less than before, to be kept across restarts like
+    /// [`source_next_chunk`](Self::source_next_chunk).
+    pub const fn signing_time_us(&self, now: Instant) -> u64 {
+        self.epoch.unix_micros(now)
     }
 
     /// Whether the source's input looks like a transport stream; `None` while too little was seen.

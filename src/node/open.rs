@@ -330,6 +330,25 @@ impl Node {
             // Datagram 3 repeats the handshake; more copies mean nothing.
             return handshake.source == channel.remote.channel;
         };
+        let (addr, index) = (channel.addr, channel.swarm);
+        // Called once more while it was silent: either it was only out of reach, and there is no use for another channel,
+        // or it was started anew and knows nothing of the old one.
+        let old = self
+            .channels
+            .iter()
+            .find(|(other, channel)| {
+                let is_same = channel.addr == addr && channel.swarm == index;
+                *other != at && is_same && channel.initiated && channel.is_open()
+            })
+            .map(|(old, channel)| (old, channel.is_unheard()));
+        if let Some((_, false)) = old {
+            // It has sent no more than an answer, and keeps nothing of us.
+            self.channels.remove(at);
+            return false;
+        }
+        let Some(channel) = self.channels.get_mut(at) else {
+            return false;
+        };
         let Some(swarm) = self.swarms.get_mut(channel.swarm) else {
             return false;
         };
@@ -344,6 +363,7 @@ impl Node {
         channel.remote = remote;
         channel.phase = Phase::Open;
         channel.opened_at = now;
+        channel.greeted = (now, 0);
         if tries == 1 {
             channel.rtt.sample(now, arrived - since);
         }
@@ -353,8 +373,10 @@ impl Node {
         if !swarm.suppliers.contains(&at) {
             swarm.suppliers.push(at);
         }
-        let index = channel.swarm;
         self.answer_reply(now, at);
+        if let Some((old, _)) = old {
+            self.forget(now, old, Loss::Silent);
+        }
         self.drive_parents(now, index);
         true
     }

@@ -3,7 +3,6 @@
 //! One parent pushes; up to two more channels stay open, for repair and to change over to at once. While a change is
 //! under way the old parent is kept until the new one has delivered.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Event, Loss, Node, StartFrom};
@@ -13,10 +12,6 @@ use crate::store::MunroIndex;
 use crate::time::Instant;
 use crate::wire::{Entry, Extension, Mask, Subscribe, SubscribeReply};
 
-/// Channels to candidates kept open: the parent and two to fall back on.
-const SUPPLIERS_WANTED: usize = 3;
-/// Candidates called at once while there is no parent.
-const CALLS_AT_ONCE: usize = 3;
 /// A better candidate that was just called gets this long before a worse one is taken.
 const PREFERENCE_WAIT: Duration = Duration::from_millis(200);
 /// A request without an answer is repeated after the round-trip time, but neither sooner nor later than this.
@@ -34,7 +29,7 @@ const SILENT_SPACINGS: u32 = 6;
 const SILENT_LEAST: Duration = Duration::from_millis(150);
 const SILENT_MOST: Duration = Duration::from_secs(1);
 /// Questions without an answer until a parent is dead, and their least spacing.
-const PROBES_MAX: u32 = 3;
+pub(super) const PROBES_MAX: u32 = 3;
 const PROBE_LEAST: Duration = Duration::from_millis(50);
 /// A queue on the way must not hide a death: questions wait no longer for an answer.
 const PROBE_MOST: Duration = Duration::from_millis(500);
@@ -66,6 +61,7 @@ impl Node {
         }
         swarm.parent_check = now + IDLE_CHECK;
         self.resend_openings(now, index);
+        self.let_surplus_go(now, index);
         self.call_candidates(now, index);
         self.resend_subscriptions(now, index);
         let Some(swarm) = self.swarms.get(index) else {
@@ -77,60 +73,9 @@ impl Node {
         }
     }
 
-    fn check_at(&mut self, index: usize, at: Instant) {
+    pub(super) fn check_at(&mut self, index: usize, at: Instant) {
         if let Some(swarm) = self.swarms.get_mut(index) {
             swarm.parent_check = swarm.parent_check.min(at);
-        }
-    }
-
-    /// Our channels to candidates of a swarm.
-    fn calls(&self, index: usize) -> Vec<usize> {
-        self.channels
-            .iter()
-            .filter(|(_, channel)| channel.initiated && channel.swarm == index)
-            .map(|(at, _)| at)
-            .collect()
-    }
-
-    fn resend_openings(&mut self, now: Instant, index: usize) {
-        for at in self.calls(index) {
-            self.resend_opening(now, at);
-            if let Some(Phase::Opening { resend, .. }) =
-                self.channels.get(at).map(|channel| channel.phase)
-            {
-                self.check_at(index, resend);
-            }
-        }
-    }
-
-    fn call_candidates(&mut self, now: Instant, index: usize) {
-        for _ in 0..CALLS_AT_ONCE {
-            let calls = self.calls(index);
-            let Some(swarm) = self.swarms.get(index) else {
-                return;
-            };
-            if calls.len() >= SUPPLIERS_WANTED {
-                return;
-            }
-            let busy: Vec<SocketAddr> = calls
-                .iter()
-                .filter_map(|&at| self.channels.get(at))
-                .map(|channel| channel.addr)
-                .collect();
-            match swarm.candidates.next_call(|addr| busy.contains(&addr)) {
-                Some((when, addr)) if when <= now => {
-                    if self.dial(now, index, addr).is_none() {
-                        return;
-                    }
-                }
-                Some((when, _)) => return self.check_at(index, when),
-                None => {
-                    if calls.is_empty() && self.tick_count.is_multiple_of(10) {
-                        self.push_event(Event::NeedParents { swarm: index });
-                    }
-                    return;
-                }
-            }
         }
     }
 
@@ -146,10 +91,7 @@ impl Node {
                 continue;
             };
             let rank = swarm.candidates.rank(channel.addr);
-            let refused = swarm
-                .candidates
-                .get(channel.addr)
-                .is_some_and(|known| known.refused_until > now);
+            let refused = swarm.candidates.is_refused(now, channel.addr);
             match channel.phase {
                 Phase::Opening { since, .. }
                     if now - since < PREFERENCE_WAIT
@@ -223,6 +165,7 @@ impl Node {
             .swarms
             .get(channel.swarm)
             .is_some_and(|swarm| swarm.newest.is_none());
+        let before = channel.subscription;
         channel.subscription = Some(Subscription {
             id,
             since: now,
@@ -232,8 +175,9 @@ impl Node {
             answered: false,
             begins,
             start: None,
-            last_media: None,
             sent_long: false,
+            last_media: before.and_then(|before| before.last_media),
+            last_push: now,
         });
         self.check_at(index, resend);
         self.send_subscribe(now, at);
@@ -360,7 +304,11 @@ impl Node {
             return;
         };
         let retry = Duration::from_millis(u64::from(reply.retry_ms));
-        swarm.candidates.on_refused(now, addr, retry);
+        if reply.reason == SubscribeReply::LOOP {
+            swarm.candidates.on_below_us(now, addr, retry);
+        } else {
+            swarm.candidates.on_refused(now, addr, retry);
+        }
         for (_, alternative) in reply.alternatives.iter().take(ALTERNATIVES_MAX) {
             swarm.candidates.add_hearsay(now, *alternative, addr);
         }
@@ -463,6 +411,14 @@ impl Node {
         if let Some(successor) = swarm.successor {
             return self.watch_successor(now, index, parent, successor);
         }
+        if self.has_lost_us(now, index, parent) {
+            self.find_successor(now, index, parent);
+            let found = self.swarms.get(index).and_then(|swarm| swarm.successor);
+            if found.is_none() {
+                self.subscribe(now, parent);
+            }
+            return;
+        }
         // A stream that never began is not missed, unless others have it.
         let Some(last) = subscription.last_media else {
             if now - subscription.since >= STARVED {
@@ -475,18 +431,23 @@ impl Node {
         if now < silent_at {
             return self.check_at(index, silent_at);
         }
-        match channel.probe {
+        // Whatever it says proves that it lives, whether or not it is the answer to the last question.
+        match channel.probe.filter(|_| channel.is_unheard()) {
             Some(probe) => {
-                let wait = channel.rtt.timeout(PROBE_LEAST).min(PROBE_MOST);
+                let patience = 1 + probe.tries.saturating_sub(PROBES_MAX);
+                let wait = (channel.rtt.timeout(PROBE_LEAST) * patience).min(PROBE_MOST);
                 let next = probe.sent + wait;
                 if now < next {
                     return self.check_at(index, next);
                 }
-                if probe.tries >= PROBES_MAX {
+                if probe.tries >= PROBES_MAX && self.has_other_parent(now, index, parent) {
                     return self.forget(now, parent, Loss::Silent);
                 }
+                // The only one is asked on until its channel ends: it may just be out of reach for a moment. The call
+                // that goes out beside it tells whether it was started anew.
                 self.probe(now, parent);
                 self.check_at(index, now + wait);
+                self.call_candidates(now, index);
             }
             // It answered since the media stopped: alive. Ask again now and then, and see whether others have more.
             None => {
@@ -494,6 +455,9 @@ impl Node {
                 if !asked_lately {
                     if let Some(swarm) = self.swarms.get_mut(index) {
                         swarm.last_liveness = Some(now);
+                    }
+                    if let Some(channel) = self.channels.get_mut(parent) {
+                        channel.probe = None;
                     }
                     self.probe(now, parent);
                     self.check_at(index, now + PROBE_LEAST);
@@ -503,6 +467,38 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Whether another candidate could take the place of the parent at once.
+    fn has_other_parent(&self, now: Instant, index: usize, parent: usize) -> bool {
+        let Some(swarm) = self.swarms.get(index) else {
+            return false;
+        };
+        self.calls(index)
+            .into_iter()
+            .filter(|&at| at != parent)
+            .filter_map(|at| self.channels.get(at))
+            .any(|channel| {
+                channel.is_open()
+                    && !swarm.candidates.is_refused(now, channel.addr)
+                    && !self.leads_through_us(channel)
+            })
+    }
+
+    /// Whether the parent has much more than we, and gives none of it: it knows nothing of our subscription any more.
+    fn has_lost_us(&self, now: Instant, index: usize, parent: usize) -> bool {
+        let newest = self.swarms.get(index).and_then(|swarm| swarm.newest);
+        let ours = newest.map_or(0, |newest| newest.chunks().last().get());
+        self.channels.get(parent).is_some_and(|channel| {
+            let is_ahead = channel.status.as_ref().is_some_and(|status| {
+                now - status.at < Duration::from_secs(3)
+                    && status.head.get() > ours.saturating_add(STARVED_LEAD)
+            });
+            let last = channel
+                .subscription
+                .map(|subscription| subscription.last_push);
+            is_ahead && last.is_some_and(|last| now - last >= STARVED)
+        })
     }
 
     /// Subscribes with a neighbour that is ahead of our parent.
@@ -519,10 +515,7 @@ impl Node {
             .filter(|&at| at != parent)
             .find(|&at| {
                 self.channels.get(at).is_some_and(|channel| {
-                    let refused = swarm
-                        .candidates
-                        .get(channel.addr)
-                        .is_some_and(|known| known.refused_until > now);
+                    let refused = swarm.candidates.is_refused(now, channel.addr);
                     channel.is_open()
                         && !refused
                         && !self.leads_through_us(channel)

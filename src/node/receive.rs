@@ -9,6 +9,7 @@ use super::{Event, Node};
 use crate::chunk::{ChunkIndex, ChunkRange};
 use crate::integrity::live::{MunroTree, SignedMunro};
 use crate::integrity::{ProofError, Proven, Unproven};
+use crate::peer::channel::Channel;
 use crate::peer::violation::Violation;
 use crate::schedule::repair::Hole;
 use crate::store::{Inserted, MunroIndex, position};
@@ -23,6 +24,24 @@ enum Unfit {
     Hashes,
     /// Hashes are missing.
     NotYet,
+}
+
+/// Whoever goes on with the stream unasked has taken our subscription. An answer to a request says nothing of the kind:
+/// taken for a push it would keep us from subscribing again with a parent that never heard of it.
+fn note_push(
+    now: Instant,
+    channel: &mut Channel,
+    newest: Option<MunroIndex>,
+    index: MunroIndex,
+    asked: bool,
+) {
+    if let Some(subscription) = &mut channel.subscription
+        && !asked
+        && newest.is_none_or(|newest| index > newest)
+    {
+        subscription.accepted = true;
+        subscription.last_push = now;
+    }
 }
 
 impl Node {
@@ -55,18 +74,17 @@ impl Node {
                 swarm.jitter.on_packet(data.time_us, arrived_us);
             }
         }
+        let hole = Hole::Chunk(chunk);
+        let asked = swarm.repair.is_asked(hole) || swarm.repair.is_asked(Hole::Munro(index));
+        note_push(now, channel, swarm.newest, index, asked);
         if let Some(subscription) = &mut channel.subscription {
-            subscription.accepted = true;
             subscription.sent_long |= data.payload.len() > super::report::ANY_PATH_BYTES;
         }
         if index < swarm.window.floor() || swarm.tune_in.is_some_and(|first| index < first) {
             swarm.counters.dropped_late_packets += 1;
             return;
         }
-        let hole = Hole::Chunk(chunk);
-        let wanted = channel.is_parent()
-            || swarm.repair.is_asked(hole)
-            || swarm.repair.is_asked(Hole::Munro(index));
+        let wanted = channel.is_parent() || asked;
         let slot = swarm.window.slot(index);
         if slot.is_some_and(|slot| slot.held_mask() & (1 << position(chunk)) != 0) {
             swarm.counters.duplicate_packets += 1;
@@ -173,15 +191,14 @@ impl Node {
             return;
         };
         swarm.counters.recv_hash_bytes += 85 + 32 * munro.leaves.len() as u64;
-        if let Some(subscription) = &mut channel.subscription {
-            subscription.accepted = true;
-        }
+        let asked = swarm.repair.is_asked(Hole::Munro(index));
+        note_push(now, channel, swarm.newest, index, asked);
         if channel.ack_due.is_none_or(|(due, _)| due < index) {
             channel.ack_due = Some((index, channel.last_delay_us));
         }
         let known = swarm.window.slot(index);
         let same = known.is_some_and(|slot| slot.munro().signature() == &munro.signature);
-        let wanted = channel.is_parent() || swarm.repair.is_asked(Hole::Munro(index));
+        let wanted = channel.is_parent() || asked;
         let passed =
             swarm.tune_in.is_some_and(|first| index < first) || swarm.window.is_too_old(munro.time);
         if (same && known.is_some_and(|slot| slot.tree().is_complete())) || !wanted || passed {

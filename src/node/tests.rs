@@ -1,10 +1,14 @@
 //! Small swarms on a table: every datagram is handed over at once, or dropped where a test says so.
 
+mod parents;
+
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::integrity::key::SigningKey;
 use crate::store::playout::PlayoutConfig;
+
+type Dropped = Box<dyn FnMut(u16, u16, &[u8], u64) -> bool>;
 
 /// Nodes by name, and the datagrams between them.
 struct Table {
@@ -14,7 +18,7 @@ struct Table {
     played: BTreeMap<u16, Vec<u8>>,
     events: BTreeMap<u16, Vec<Event>>,
     /// Says which datagrams get lost: from, to, bytes, count so far.
-    drop: Box<dyn FnMut(u16, u16, &[u8], u64) -> bool>,
+    drop: Dropped,
     count: u64,
     /// How long a datagram takes.
     delay: fn(u16, u16) -> Duration,
@@ -49,6 +53,7 @@ fn config(role: Role, name: u16, parents: &[u16], latency_ms: u64) -> Config {
         source: (role == Role::Source).then(|| SourceConfig {
             key: key(),
             first_chunk: ChunkIndex::ZERO,
+            not_before_us: 0,
             sign_delay: Duration::from_millis(20),
             chunk_packets: 7,
         }),

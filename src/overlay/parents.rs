@@ -41,6 +41,8 @@ pub struct Candidate {
     pub not_before: Instant,
     /// Not to be asked for a subscription before.
     pub refused_until: Instant,
+    /// That is because the stream came to it from us.
+    pub is_below_us: bool,
 }
 
 /// Remotes in order of preference.
@@ -77,6 +79,7 @@ impl Candidates {
             failures: 0,
             not_before: Instant::ZERO,
             refused_until: Instant::ZERO,
+            is_below_us: false,
         });
         true
     }
@@ -106,6 +109,7 @@ impl Candidates {
             failures: 0,
             not_before: now,
             refused_until: Instant::ZERO,
+            is_below_us: false,
         });
         true
     }
@@ -214,7 +218,31 @@ impl Candidates {
         if let Some(candidate) = self.find(addr) {
             candidate.refused_until =
                 now + retry.clamp(Duration::from_secs(1), Duration::from_secs(60));
+            candidate.is_below_us = false;
         }
+    }
+
+    /// The stream comes to it from us, so it cannot come back.
+    pub fn on_below_us(&mut self, now: Instant, addr: SocketAddr, retry: Duration) {
+        self.on_refused(now, addr, retry);
+        if let Some(candidate) = self.find(addr) {
+            candidate.is_below_us = true;
+        }
+    }
+
+    /// The stream comes to it another way: nothing speaks against it any more.
+    pub fn on_rooted_elsewhere(&mut self, addr: SocketAddr) {
+        if let Some(candidate) = self.find(addr)
+            && std::mem::take(&mut candidate.is_below_us)
+        {
+            candidate.refused_until = Instant::ZERO;
+        }
+    }
+
+    /// Whether it is not to be asked for a subscription now.
+    pub fn is_refused(&self, now: Instant, addr: SocketAddr) -> bool {
+        self.get(addr)
+            .is_some_and(|known| known.refused_until > now)
     }
 
     /// When the next one may be called, among those that `is_busy` does not exclude.
@@ -332,6 +360,20 @@ mod tests {
         candidates.on_open(addr(1));
         candidates.on_failed(Instant::ZERO, addr(1), &mut rng);
         assert!(candidates.next_call(|_| false).unwrap().0 < Instant::from_micros(400_000));
+    }
+
+    #[test]
+    fn whoever_is_below_us_is_asked_again_once_it_is_not() {
+        let mut candidates = Candidates::new([addr(1), addr(2)]);
+        let retry = Duration::from_secs(5);
+        candidates.on_below_us(Instant::ZERO, addr(1), retry);
+        candidates.on_refused(Instant::ZERO, addr(2), retry);
+        for port in [1, 2] {
+            candidates.on_rooted_elsewhere(addr(port));
+        }
+        let now = Instant::from_micros(1);
+        assert!(!candidates.is_refused(now, addr(1)));
+        assert!(candidates.is_refused(now, addr(2)), "it was full");
     }
 
     #[test]

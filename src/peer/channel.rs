@@ -86,6 +86,8 @@ pub struct Subscription {
     pub last_media: Option<Instant>,
     /// Whether a datagram came from it that is too long for some paths.
     pub sent_long: bool,
+    /// When it last gave more of the stream without being asked for it.
+    pub last_push: Instant,
 }
 
 /// A remote's subscription with us: it is our child.
@@ -334,6 +336,8 @@ pub struct Channel {
     pub hello: Option<Hello>,
     /// When it opened.
     pub opened_at: Instant,
+    /// When our last handshake datagram went to it, for a remote that we called, and how often it was repeated.
+    pub greeted: (Instant, u32),
     /// When a datagram last came from it.
     pub last_heard: Instant,
     /// When a datagram last went to it.
@@ -427,6 +431,7 @@ impl Channel {
             remote,
             hello: None,
             opened_at: now,
+            greeted: (now, 0),
             last_heard: now,
             last_sent: now,
             unanswered: 0,
@@ -472,6 +477,17 @@ impl Channel {
         }
         self.misfits.push_back(index);
         true
+    }
+
+    /// Whether nothing came from it since it was first asked whether it lives.
+    pub fn is_unheard(&self) -> bool {
+        self.probe
+            .is_some_and(|probe| self.last_heard <= probe.since)
+    }
+
+    /// Whether it has let so many questions go by and said nothing.
+    pub fn is_in_doubt(&self, questions: u32) -> bool {
+        self.is_unheard() && self.probe.is_some_and(|probe| probe.tries >= questions)
     }
 
     /// Whether both sides have proven their address.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::scenario::Role;
-use super::{Boot, Facts, Liar, Machine, Output, Port, Purpose, Send, check, seed_of};
+use super::{Boot, Facts, Liar, Machine, Output, Port, Purpose, Saved, Send, check, seed_of};
 use crate::chunk::ChunkIndex;
 use crate::ids::PeerId;
 use crate::integrity::key::SigningKey;
@@ -73,7 +73,8 @@ impl Honest {
             parents: boot.parents.clone(),
             source: (role == node::Role::Source).then(|| SourceConfig {
                 key: key.clone(),
-                first_chunk: ChunkIndex::new(boot.saved),
+                first_chunk: ChunkIndex::new(boot.saved.next_chunk),
+                not_before_us: boot.saved.signed_us,
                 sign_delay: SIGN_DELAY,
                 chunk_packets: 7,
             }),
@@ -216,7 +217,13 @@ impl Machine for Honest {
         )
     }
 
-    fn saved(&self) -> u64 {
-        self.node.source_next_chunk().map_or(0, ChunkIndex::get)
+    fn saved(&self, now: Instant) -> Saved {
+        match self.node.source_next_chunk() {
+            Some(next) => Saved {
+                next_chunk: next.get(),
+                signed_us: self.node.signing_time_us(now),
+            },
+            None => Saved::default(),
+        }
     }
 }

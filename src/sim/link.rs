@@ -125,12 +125,44 @@ pub struct Counters {
     pub flipped: u64,
 }
 
+/// How what waits in a link moves when the link becomes faster: a queue empties at the rate of now, not at the one that
+/// filled it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relief {
+    now: Instant,
+    delay_us: u64,
+    before_bps: u64,
+    /// 0 is without limit.
+    after_bps: u64,
+}
+
+impl Relief {
+    /// When something leaves that was to leave at `depart`.
+    fn departs(&self, depart: Instant) -> Instant {
+        let waits_us = depart.since(self.now).as_micros();
+        match self.after_bps {
+            _ if depart <= self.now => depart,
+            0 => self.now,
+            after => {
+                let waits_us = waits_us * u128::from(self.before_bps) / u128::from(after);
+                Instant::from_micros(self.now.as_micros() + waits_us as u64)
+            }
+        }
+    }
+
+    /// When something arrives that was to arrive at `at`.
+    pub fn arrives(&self, at: Instant) -> Instant {
+        let delay_us = self.delay_us.min(at.as_micros());
+        let depart = Instant::from_micros(at.as_micros() - delay_us);
+        Instant::from_micros(self.departs(depart).as_micros() + delay_us)
+    }
+}
+
 /// One direction between two nodes.
 #[derive(Clone, Debug)]
 pub struct Link {
     profile: Profile,
-    /// What faults add now.
-    pub strain: Strain,
+    strain: Strain,
     rng: Rng,
     burst_until: Instant,
     busy_until: Instant,
@@ -174,6 +206,31 @@ impl Link {
     /// What happened so far.
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    const fn rate_bps(&self) -> u64 {
+        match self.strain.rate_bps {
+            0 => self.profile.rate_bps,
+            cut => cut,
+        }
+    }
+
+    /// Changes what faults add. What is under way has to be moved when that makes the link faster.
+    pub fn change(&mut self, now: Instant, change: impl FnOnce(&mut Strain)) -> Option<Relief> {
+        let before_bps = self.rate_bps();
+        let delay_us = self.profile.delay_us + self.strain.delay_us;
+        change(&mut self.strain);
+        let after_bps = self.rate_bps();
+        let faster = before_bps != 0 && (after_bps == 0 || after_bps > before_bps);
+        let relief = faster.then_some(Relief {
+            now,
+            delay_us,
+            before_bps,
+            after_bps,
+        })?;
+        self.busy_until = relief.departs(self.busy_until);
+        self.last_arrival = relief.arrives(self.last_arrival);
+        Some(relief)
     }
 
     /// Offers `bytes` bytes in datagrams of `stride` (the last may be shorter); adds what arrives to `arrivals`, and
@@ -232,10 +289,7 @@ impl Link {
         if self.profile.mtu_bytes != 0 && size > self.profile.mtu_bytes as usize {
             return Err(Loss::Mtu);
         }
-        let rate = match self.strain.rate_bps {
-            0 => self.profile.rate_bps,
-            cut => cut,
-        };
+        let rate = self.rate_bps();
         let mut depart = now;
         if rate != 0 {
             let start = self.busy_until.max(now);
@@ -491,7 +545,7 @@ mod tests {
             last = at;
         }
         let mut storm = link(Profile::default());
-        storm.strain.reorder_ppm = 300_000;
+        storm.change(Instant::ZERO, |strain| strain.reorder_ppm = 300_000);
         let times: Vec<Instant> = (0..1000)
             .map(|round| offer(&mut storm, round * 10, 10, 10).0[0].at)
             .collect();
@@ -499,13 +553,36 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_empties_at_the_rate_of_now() {
+        let at = Instant::from_micros;
+        let mut link = link(Profile {
+            rate_bps: 8_000_000,
+            ..Profile::default()
+        });
+        assert_eq!(link.change(at(0), |strain| strain.rate_bps = 800_000), None);
+        // Ten datagrams of 10 ms each: half of them are gone when the link is fast again.
+        let planned: Vec<Instant> = (0..10)
+            .map(|_| offer(&mut link, 0, 972, 972).0[0].at)
+            .collect();
+        assert_eq!((planned[0], planned[9]), (at(15_000), at(105_000)));
+        let relief = link.change(at(50_000), |strain| strain.rate_bps = 0);
+        let relief = relief.expect("ten times as fast");
+        let moved: Vec<Instant> = planned.iter().map(|time| relief.arrives(*time)).collect();
+        assert_eq!(moved[..5], planned[..5]);
+        assert_eq!((moved[5], moved[9]), (at(56_000), at(60_000)));
+        // What comes now is behind them and no further.
+        assert_eq!(offer(&mut link, 50_000, 972, 972).0[0].at, at(61_000));
+        assert_eq!(link.change(at(60_000), |strain| strain.delay_us = 5), None);
+    }
+
+    #[test]
     fn cut_mtu_and_flips() {
         let mut link = link(Profile::default());
         assert_eq!(offer(&mut link, 0, 1473, 1473).1, 1);
-        link.strain.cuts = 1;
+        link.change(Instant::ZERO, |strain| strain.cuts = 1);
         assert_eq!(offer(&mut link, 0, 10, 10).1, 1);
-        link.strain.cuts = 0;
-        link.strain.flips = 1;
+        link.change(Instant::ZERO, |strain| strain.cuts = 0);
+        link.change(Instant::ZERO, |strain| strain.flips = 1);
         assert!(offer(&mut link, 0, 10, 10).0[0].flip.is_some());
         assert!(offer(&mut link, 0, 10, 10).0[0].flip.is_none());
         assert_eq!(datagrams(&offer(&mut link, 0, 0, 1200).0), 1);

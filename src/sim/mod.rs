@@ -149,9 +149,18 @@ pub trait Machine {
     }
 
     /// What the process had on disk: handed back in [`Boot::saved`] when it is started again after a crash.
-    fn saved(&self) -> u64 {
-        0
+    fn saved(&self, _now: Instant) -> Saved {
+        Saved::default()
     }
+}
+
+/// The state file of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// The first chunk number that was never used.
+    pub next_chunk: u64,
+    /// The Unix time, in microseconds, that was signed last.
+    pub signed_us: u64,
 }
 
 /// What a player was given.
@@ -235,8 +244,8 @@ pub struct Boot<'a> {
     pub incarnation: u32,
     /// Its listening addresses of parents, in order of preference.
     pub parents: Vec<SocketAddr>,
-    /// What [`Machine::saved`] said when it crashed; 0 at first.
-    pub saved: u64,
+    /// What [`Machine::saved`] said when it crashed; zeros at first.
+    pub saved: Saved,
 }
 
 /// Makes the machine of a node when its process starts.

@@ -18,6 +18,8 @@ const BUCKET_US: u64 = 1_000_000;
 const CATCH_UP_SPAN: Duration = Duration::from_secs(5);
 /// A fall of the smallest offset by this much is catching up, and not jitter.
 const CATCH_UP_FALL_US: i64 = 5_000;
+/// From one munro to the next nothing but the source's clock makes up this much time: delay goes away bit by bit.
+const JUMP_US: i64 = 2_000_000;
 /// A player that gets nothing for this long beyond the usual spacing has run dry.
 const STALL_LEAST: Duration = Duration::from_millis(100);
 
@@ -69,6 +71,10 @@ pub struct Playout {
     base: Option<NtpTime>,
     offsets_us: [i64; OFFSET_BUCKETS],
     bucket: u64,
+    /// The munro furthest on: its number, offset and signed time.
+    newest: Option<(MunroIndex, i64, NtpTime)>,
+    /// The first munro after the source's clock was set, and the offset of those before.
+    set_at: Option<(MunroIndex, i64)>,
     started: Option<Instant>,
     /// Nothing is skipped before this.
     hold_until: Instant,
@@ -90,6 +96,8 @@ impl Playout {
             base: None,
             offsets_us: [i64::MAX; OFFSET_BUCKETS],
             bucket: 0,
+            newest: None,
+            set_at: None,
             started: None,
             hold_until: Instant::ZERO,
             last_due: None,
@@ -144,6 +152,10 @@ impl Playout {
             self.offsets_us[((bucket - step) % OFFSET_BUCKETS as u64) as usize] = i64::MAX;
         }
         self.bucket = self.bucket.max(bucket);
+        self.notice_set_clock(slot, offset_us);
+        if self.set_at.is_some_and(|(first, _)| slot.index() < first) {
+            return;
+        }
         // The backlog is overdue as soon as the first new munro shows how late it is: its holes get the whole latency.
         let least_us = self.offsets_us.iter().copied().min().unwrap_or(i64::MAX);
         if now - *self.started.get_or_insert(now) < CATCH_UP_SPAN
@@ -155,10 +167,31 @@ impl Playout {
         *room = offset_us.min(*room);
     }
 
+    /// A source that was started anew may have another clock: what is signed by it has an offset of its own. Set forward
+    /// it would make all that was signed before overdue at once, set back all that is signed now, for as long as the
+    /// smallest offset is remembered.
+    fn notice_set_clock(&mut self, slot: &Slot, offset_us: i64) {
+        if let Some((newest, last_us, signed)) = self.newest {
+            if slot.index() <= newest {
+                return;
+            }
+            let is_set_back = slot.signed_at().micros_since(signed) < 0;
+            if is_set_back || offset_us < last_us.saturating_sub(JUMP_US) {
+                let least_us = self.offsets_us.iter().copied().min().unwrap_or(i64::MAX);
+                self.set_at = Some((slot.index(), least_us));
+                self.offsets_us = [i64::MAX; OFFSET_BUCKETS];
+            }
+        }
+        self.newest = Some((slot.index(), offset_us, slot.signed_at()));
+    }
+
     /// When a munro is due.
     pub fn due(&self, slot: &Slot) -> Instant {
-        let (Some(base), Some(offset_us)) = (self.base, self.offsets_us.iter().copied().min())
-        else {
+        let offset_us = match self.set_at {
+            Some((first, before_us)) if slot.index() < first => Some(before_us),
+            _ => self.offsets_us.iter().copied().min(),
+        };
+        let (Some(base), Some(offset_us)) = (self.base, offset_us) else {
             return Instant::ZERO;
         };
         if offset_us == i64::MAX {
@@ -170,7 +203,8 @@ impl Playout {
             .micros_since(base)
             .saturating_add(offset_us)
             .saturating_add(micros(self.config.latency) as i64);
-        Instant::from_micros(due_us.max(0).unsigned_abs())
+        // Whichever clock signed it, it is not due later than if it had come first of all.
+        Instant::from_micros(due_us.max(0).unsigned_abs()).min(slot.arrived() + self.config.latency)
     }
 
     /// When a chunk of a munro not yet here would be due: no later than the first munro behind it.

@@ -117,13 +117,83 @@ fn holes_in_the_backlog_get_the_whole_latency() {
     playout.start_at(ChunkIndex::new(0));
     assert_eq!(play(&mut playout, at(1010), &backlog, true), ["0"]);
     assert_eq!(playout.deadline(at(1010), &backlog), Some(at(1307)));
-    assert_eq!(play(&mut playout, at(1306), &backlog, true), [""; 0]);
+    assert_eq!(play(&mut playout, at(1304), &backlog, true), [""; 0]);
     backlog.put(Proven::own(ChunkIndex::new(1), Bytes::from_static(b"1")));
     assert_eq!(
-        play(&mut playout, at(1306), &backlog, true),
+        play(&mut playout, at(1304), &backlog, true),
         ["1", "2", "32"]
     );
     assert_eq!(play(&mut playout, at(1307), &backlog, true), ["64"]);
+}
+
+/// Munros of one chunk each, ten a second of the viewer's clock; those from `restart` on are signed `set_ms` later.
+fn restarted(restart: u64, set_ms: i64) -> (Window, Playout) {
+    let mut held = Window::new(Duration::from_secs(600));
+    let mut playout = Playout::new(PlayoutConfig {
+        latency: Duration::from_secs(1),
+        skip: true,
+    });
+    playout.start_at(ChunkIndex::new(0));
+    for index in 0..2 * restart {
+        let now = 100_000 + index * 100;
+        let set_ms = if index < restart { 0 } else { set_ms };
+        let (munro, tree, chunks) = signed(index, now.saturating_add_signed(set_ms), 1);
+        held.insert(at(now + 5), munro, tree);
+        playout.observe(at(now + 5), held.slot(MunroIndex::new(index)).unwrap());
+        for chunk in chunks {
+            held.put(chunk);
+        }
+    }
+    (held, playout)
+}
+
+#[test]
+fn every_munro_is_due_in_time_whatever_was_done_to_the_clock_of_its_source() {
+    for set_ms in [0, 5_000, 300_000, -5_000, -90_000] {
+        let (held, playout) = restarted(20, set_ms);
+        for slot in held.slots() {
+            let early = slot.arrived() + Duration::from_secs(1) - playout.due(slot);
+            assert_eq!(early, Duration::ZERO, "{set_ms} {:?}", slot.index());
+        }
+    }
+}
+
+#[test]
+fn munros_out_of_order_do_not_wait_for_the_clock_of_another_day() {
+    let mut held = Window::new(Duration::from_secs(200_000));
+    let latency = Duration::from_secs(1);
+    let config = PlayoutConfig {
+        latency,
+        skip: true,
+    };
+    let mut playout = Playout::new(config);
+    let day_ms = 86_400_000;
+    let came = [(0, 0), (2, day_ms), (1, day_ms), (4, day_ms), (3, day_ms)];
+    for (turn, (index, set_ms)) in (0..).zip(came) {
+        let now = 100_000 + turn * 20;
+        let (munro, tree, _) = signed(index, now + set_ms, 1);
+        held.insert(at(now), munro, tree);
+        let slot = held.slot(MunroIndex::new(index)).unwrap();
+        playout.observe(at(now), slot);
+        assert!(playout.due(slot) <= at(now) + latency, "{index}");
+    }
+}
+
+#[test]
+fn delay_that_goes_away_is_no_other_clock() {
+    let (mut held, mut playout) = (window(&[]), player(&window(&[(0, 0, 1, &[])]), 1000, true));
+    // Three seconds of munros that were held up come in one burst, and the next in time.
+    for index in 1..160 {
+        let signed_ms = index * 20;
+        let (munro, tree, _) = signed(index, signed_ms, 1);
+        held.insert(at(signed_ms.max(3_000)), munro, tree);
+        let slot = held.slot(MunroIndex::new(index)).unwrap();
+        playout.observe(slot.arrived(), slot);
+    }
+    for slot in held.slots() {
+        let signed_ms = slot.index().get() * 20;
+        assert_eq!(playout.due(slot), at(signed_ms + 1000));
+    }
 }
 
 #[test]

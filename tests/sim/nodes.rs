@@ -101,6 +101,43 @@ fn f10_a_parent_dies_and_nothing_is_lost() {
     }
 }
 
+/// A source that is killed, and starts again with its clock set by so much.
+fn restarted_with_another_clock(seed: u64, step_ms: i64) -> Outcome {
+    let mut scenario = shape(seed).peers(8).liars(0).quiet().draw();
+    for node in &mut scenario.nodes {
+        node.start_ms = node.start_ms.min(2_000);
+    }
+    scenario.end_ms = 0;
+    scenario.faults = vec![
+        Fault {
+            at_ms: 6_000,
+            kind: FaultKind::ClockStep { node: 0, step_ms },
+        },
+        Fault {
+            at_ms: 7_000,
+            kind: FaultKind::Crash {
+                node: 0,
+                down_ms: 700,
+            },
+        },
+    ];
+    run(&scenario)
+}
+
+#[test]
+fn s10_a_restarted_source_is_heard_whatever_its_clock_says() {
+    const HOUR_MS: i64 = 3_600_000;
+    for (seed, step_ms) in [(1, -HOUR_MS), (2, -30_000), (3, -1_000), (4, 40_000)] {
+        let outcome = restarted_with_another_clock(seed, step_ms);
+        // What the encoder wrote while nobody read it is not missing.
+        for player in &outcome.players {
+            assert_eq!(player.missing, 0, "{step_ms} ms: {player:?}");
+        }
+    }
+    // So far ahead that windows forget at once what was not played yet: it must go on, and does.
+    restarted_with_another_clock(5, 24 * HOUR_MS);
+}
+
 #[test]
 fn every_drawn_world_keeps_its_invariants() {
     for seed in seeds(8) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use p2ps::chunk::ChunkIndex;
 use p2ps::rng::Rng;
-use p2ps::sim::{Boot, Facts, Forge, Machine, NodeId, Output, Port, Role, Send};
+use p2ps::sim::{Boot, Facts, Forge, Machine, NodeId, Output, Port, Role, Saved, Send};
 use p2ps::time::Instant;
 
 const HELLO: u8 = 0;
@@ -102,7 +102,7 @@ impl Toy {
             heard: boot.now,
             has_data: false,
             depth: u8::from(boot.spec.role == Role::Source),
-            next_chunk: boot.saved,
+            next_chunk: boot.saved.next_chunk,
             ended: false,
             children: BTreeMap::new(),
             banned: Vec::new(),
@@ -318,11 +318,14 @@ impl Machine for Toy {
         facts.datagrams_out = Some(self.sent);
     }
 
-    fn saved(&self) -> u64 {
-        if self.is_source {
-            self.next_chunk + 10
-        } else {
-            0
+    fn saved(&self, _now: Instant) -> Saved {
+        Saved {
+            next_chunk: if self.is_source {
+                self.next_chunk + 10
+            } else {
+                0
+            },
+            signed_us: 0,
         }
     }
 }

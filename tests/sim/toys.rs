@@ -5,7 +5,7 @@ use std::time::Duration;
 use p2ps::rng::{Rng, Seed};
 use p2ps::sim::pair::Pair;
 use p2ps::sim::{
-    Boot, Invariant, Machine, NodeId, Outcome, Output, Port, Scenario, Shape, World, shrink,
+    Boot, Invariant, Machine, NodeId, Outcome, Output, Port, Saved, Scenario, Shape, World, shrink,
 };
 use p2ps::time::{Epoch, Instant};
 
@@ -122,7 +122,7 @@ fn two_toys_make_progress_however_the_wire_behaves() {
                     seed: Seed::from_number(seed + u64::from(id)),
                     incarnation: 0,
                     parents,
-                    saved: 0,
+                    saved: Saved::default(),
                 },
                 Flaw::None,
             ))

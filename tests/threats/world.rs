@@ -90,6 +90,7 @@ pub(crate) fn config(role: Role, name: u16, parents: &[SocketAddr], latency_ms: 
         source: (role == Role::Source).then(|| SourceConfig {
             key: key(),
             first_chunk: ChunkIndex::ZERO,
+            not_before_us: 0,
             sign_delay: Duration::from_millis(20),
             chunk_packets: 7,
         }),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 
@@ -13,48 +14,95 @@ use crate::integrity::live::MUNRO_WIDTH;
 /// Chunk numbers reserved at once: after a crash this many are skipped at most. 2^40 of them last for ever.
 const RESERVE: u64 = 1 << 20;
 
-/// The next chunk number of a key, on disk.
+/// How old the saved time gets while the stream runs.
+const SAVE_EVERY_US: u64 = 10_000_000;
+
+/// Where a source goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The first chunk number to use.
+    pub first_chunk: ChunkIndex,
+    /// The Unix time, in microseconds, before which nothing may be signed; 0 when the wall clock is fine.
+    pub not_before_us: u64,
+}
+
+/// The next chunk number of a key and the time signed last, on disk.
 ///
 /// The file holds a number that was never used. It is always ahead of the stream, so that a crash at any moment costs
-/// numbers and reuses none (S-10); a clean end writes the exact one.
+/// numbers and reuses none (S-10); a clean end writes the exact one. Behind it is the time signed last, at most
+/// [`SAVE_EVERY_US`] old: when the wall clock was set back since, signing goes on from there, because everybody who has
+/// some of the stream takes older munros for a replay. A file without the time, as earlier versions wrote it, is read as
+/// well. Without the file there is nothing to go on from: both numbers and time begin again, neighbours that still hold
+/// the old stream ignore the new one until they forget it, and a fresh key is the cure.
 #[derive(Debug)]
 pub struct Counter {
     path: PathBuf,
     reserved: u64,
+    saved_us: u64,
     failed: bool,
+    /// Refreshes the time, since the disk may be slow and the loop may not.
+    refresher: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Counter {
-    /// Reads the counter, or begins at 0, and reserves numbers at once. Gives the first number to use.
+    /// Reads the counter, or begins at 0, and reserves numbers at once; `wall_us` is the Unix time in microseconds.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or written, or holds no number.
-    pub fn open(path: &Path) -> io::Result<(Self, ChunkIndex)> {
-        let first = match fs::read_to_string(path) {
-            Ok(text) => text.trim().parse::<u64>().map_err(|_| {
+    pub fn open(path: &Path, wall_us: u64) -> io::Result<(Self, Resume)> {
+        let (next, saved_us) = match fs::read_to_string(path) {
+            Ok(text) => parse(&text).ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
                     "no chunk number in it: remove it only together with the key",
                 )
             })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
             Err(error) => return Err(error),
         };
-        let first = first.next_multiple_of(MUNRO_WIDTH);
+        let first = next.next_multiple_of(MUNRO_WIDTH);
+        // After a crash what was signed last is not known better than this.
+        let not_before_us = if wall_us <= saved_us {
+            saved_us.saturating_add(SAVE_EVERY_US)
+        } else {
+            0
+        };
         let mut counter = Self {
             path: path.to_owned(),
             reserved: 0,
+            saved_us: 0,
             failed: false,
+            refresher: None,
         };
-        counter.write(first + RESERVE)?;
-        Ok((counter, ChunkIndex::new(first)))
+        counter.write(first + RESERVE, wall_us.max(not_before_us))?;
+        let resume = Resume {
+            first_chunk: ChunkIndex::new(first),
+            not_before_us,
+        };
+        Ok((counter, resume))
     }
 
-    /// Reserves more before the reserve is used up.
-    pub(super) fn keep_ahead(&mut self, next: ChunkIndex) {
-        if next.get() + RESERVE / 2 > self.reserved
-            && let Err(error) = self.write(next.get() + RESERVE)
+    /// Reserves more before the reserve is used up, and saves the time now and then.
+    pub(super) fn keep_ahead(&mut self, next: ChunkIndex, signing_us: u64) {
+        if next.get() + RESERVE / 2 > self.reserved {
+            let written = self.write(next.get() + RESERVE, signing_us);
+            self.note(written);
+        } else if signing_us >= self.saved_us.saturating_add(SAVE_EVERY_US) {
+            let refreshed = self.refresh(signing_us);
+            self.note(refreshed);
+        }
+    }
+
+    /// A clean end: the exact number and time.
+    pub(super) fn settle(&mut self, next: ChunkIndex, signing_us: u64) {
+        if let Err(error) = self.write(next.get(), signing_us) {
+            tracing::warn!("cannot write {}: {error}", self.path.display());
+        }
+    }
+
+    fn note(&mut self, written: io::Result<()>) {
+        if let Err(error) = written
             && !self.failed
         {
             self.failed = true;
@@ -65,23 +113,61 @@ impl Counter {
         }
     }
 
-    /// A clean end: the exact number.
-    pub(super) fn settle(&mut self, next: ChunkIndex) {
-        if let Err(error) = self.write(next.get()) {
-            tracing::warn!("cannot write {}: {error}", self.path.display());
+    /// Saves the time in a thread of its own. Gives how the last one fared.
+    fn refresh(&mut self, signing_us: u64) -> io::Result<()> {
+        if self
+            .refresher
+            .as_ref()
+            .is_some_and(|busy| !busy.is_finished())
+        {
+            return Ok(());
+        }
+        let last = self.join();
+        let (path, number) = (self.path.clone(), self.reserved);
+        let name = "counter".to_owned();
+        let refresher = thread::Builder::new()
+            .name(name)
+            .spawn(move || write_whole(&path, number, signing_us))?;
+        self.refresher = Some(refresher);
+        self.saved_us = signing_us;
+        last
+    }
+
+    /// Waits for a write under way: two at once would be in each other's way.
+    fn join(&mut self) -> io::Result<()> {
+        match self.refresher.take().map(JoinHandle::join) {
+            Some(Ok(written)) => written,
+            _ => Ok(()),
         }
     }
 
-    /// Whole or not at all, also when the machine stops in between.
-    fn write(&mut self, number: u64) -> io::Result<()> {
-        let new = self.path.with_extension("next.new");
-        let mut file = fs::File::create(&new)?;
-        writeln!(file, "{number}")?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
+    fn write(&mut self, number: u64, signing_us: u64) -> io::Result<()> {
+        let last = self.join();
+        write_whole(&self.path, number, signing_us)?;
         self.reserved = number;
-        Ok(())
+        self.saved_us = signing_us;
+        last
     }
+}
+
+/// A number, and a time behind it unless an earlier version wrote it.
+fn parse(text: &str) -> Option<(u64, u64)> {
+    let mut words = text.split_ascii_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let saved_us = match words.next() {
+        Some(word) => word.parse().ok()?,
+        None => 0,
+    };
+    words.next().is_none().then_some((number, saved_us))
+}
+
+/// Whole or not at all, also when the machine stops in between.
+fn write_whole(path: &Path, number: u64, signing_us: u64) -> io::Result<()> {
+    let new = path.with_extension("next.new");
+    let mut file = fs::File::create(&new)?;
+    writeln!(file, "{number} {signing_us}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)
 }
 
 impl Engine {
@@ -149,35 +235,79 @@ impl Engine {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_crash_costs_numbers_and_reuses_none() {
+    /// An afternoon in 2026.
+    const NOW: u64 = 1_795_262_400_000_000;
+
+    fn counter_file() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("film.next");
-        let (mut counter, first) = Counter::open(&path).unwrap();
-        assert_eq!(first.get(), 0);
+        (dir, path)
+    }
+
+    #[test]
+    fn a_crash_costs_numbers_and_reuses_none() {
+        let (_dir, path) = counter_file();
+        let (mut counter, resume) = Counter::open(&path, NOW).unwrap();
+        assert_eq!(resume.first_chunk.get(), 0);
         for step in 0..100 {
-            counter.keep_ahead(ChunkIndex::new(step * 100_000));
+            counter.keep_ahead(ChunkIndex::new(step * 100_000), NOW + step);
         }
         // Killed here: nothing below the last number used may come again.
-        let (mut counter, again) = Counter::open(&path).unwrap();
+        let (mut counter, resume) = Counter::open(&path, NOW + 100).unwrap();
+        let again = resume.first_chunk.get();
         assert!(
-            again.get() > 99 * 100_000 && again.get() % MUNRO_WIDTH == 0,
+            again > 99 * 100_000 && again.is_multiple_of(MUNRO_WIDTH),
             "{again}"
         );
-        counter.settle(ChunkIndex::new(again.get() + 64));
-        let (_, exact) = Counter::open(&path).unwrap();
-        assert_eq!(exact.get(), again.get() + 64);
+        counter.settle(ChunkIndex::new(again + 64), NOW + 200);
+        let (_, exact) = Counter::open(&path, NOW + 300).unwrap();
+        assert_eq!(exact.first_chunk.get(), again + 64);
+    }
+
+    #[test]
+    fn s10_time_goes_on_when_the_clock_was_set_back() {
+        let (_dir, path) = counter_file();
+        let (mut counter, resume) = Counter::open(&path, NOW).unwrap();
+        assert_eq!(resume.not_before_us, 0);
+        let last = NOW + 3 * SAVE_EVERY_US;
+        for signing_us in (NOW..=last).step_by(1_000_000) {
+            counter.keep_ahead(ChunkIndex::ZERO, signing_us);
+            // The loop turns many times a second; the disk is given its time here.
+            counter.join().unwrap();
+        }
+        drop(counter);
+        // Killed up to ten seconds later, and an hour earlier by the wall clock.
+        let (_, back) = Counter::open(&path, last - 3_600_000_000).unwrap();
+        assert_eq!(back.not_before_us, last + SAVE_EVERY_US);
+        // The clock is right again: it has caught up only after what the second start may have signed.
+        let (_, early) = Counter::open(&path, last).unwrap();
+        assert!(early.not_before_us > back.not_before_us);
+        let (_, late) = Counter::open(&path, last + 3_600_000_000).unwrap();
+        assert_eq!(late.not_before_us, 0);
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_read() {
+        let (_dir, path) = counter_file();
+        fs::write(&path, "96\n").unwrap();
+        let (_, resume) = Counter::open(&path, NOW).unwrap();
+        let expected = Resume {
+            first_chunk: ChunkIndex::new(96),
+            not_before_us: 0,
+        };
+        assert_eq!(resume, expected);
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{} {NOW}\n", 96 + RESERVE));
     }
 
     #[test]
     fn a_damaged_counter_is_refused_and_not_reset() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("film.next");
-        fs::write(&path, "12x").unwrap();
-        assert_eq!(
-            Counter::open(&path).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
-        assert_eq!(fs::read_to_string(&path).unwrap(), "12x");
+        for damaged in ["12x", "", "12 x", "12 13 14", "-1"] {
+            let (_dir, path) = counter_file();
+            fs::write(&path, damaged).unwrap();
+            let error = Counter::open(&path, NOW).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{damaged:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
+        }
     }
 }

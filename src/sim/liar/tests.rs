@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::chunk::ChunkRange;
 use crate::sim::pair::{Pair, Pending};
-use crate::sim::{NodeSpec, Role, Scenario, Shape};
+use crate::sim::{NodeSpec, Role, Saved, Scenario, Shape};
 use crate::wire::{Data, Digest, Munro};
 
 /// A machine that does nothing: the tests speak for it.
@@ -57,7 +57,7 @@ fn pair(kind: LiarKind) -> Pair {
             seed: crate::rng::Seed::from_number(4),
             incarnation: 0,
             parents: vec![NodeId(0).address(Port::Listen).into()],
-            saved: 0,
+            saved: Saved::default(),
         },
         swarm(),
         Format::LIVE,

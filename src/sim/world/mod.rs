@@ -15,7 +15,7 @@ use super::oracle::Player;
 use super::report::{Failure, Outcome, PlayerOutcome};
 use super::scenario::{Role, Scenario};
 use super::stream::Stream;
-use super::{Cast, Facts, Machine, NodeId, Output};
+use super::{Cast, Facts, Machine, NodeId, Output, Saved};
 use crate::time::{Epoch, Instant};
 
 /// Bytes a socket keeps for a process that does not read.
@@ -63,7 +63,7 @@ struct Node {
     machine: Option<Box<dyn Machine>>,
     clock: Clock,
     incarnation: u32,
-    saved: u64,
+    saved: Saved,
     started: Instant,
     gone: bool,
     paused: bool,
@@ -142,7 +142,7 @@ impl<'c> World<'c> {
                         wall_us: spec.wall_ms * 1_000,
                     },
                     incarnation: 0,
-                    saved: 0,
+                    saved: Saved::default(),
                     started: Instant::ZERO,
                     gone: spec.absent,
                     paused: false,

@@ -86,6 +86,22 @@ impl Queue {
         ))
     }
 
+    /// Plans anew when datagrams from one node to another arrive.
+    fn move_deliveries(&mut self, from: NodeId, to: NodeId, moved: impl Fn(Instant) -> Instant) {
+        let slots = &self.slots;
+        let under_way = |slot: u32| match &slots[slot as usize] {
+            Some(Event::Deliver(id, packet)) => *id == to && packet.sender == from,
+            _ => false,
+        };
+        let planned = std::mem::take(&mut self.heap).into_vec();
+        self.heap = planned
+            .into_iter()
+            .map(|Reverse((at, order, slot))| {
+                Reverse((if under_way(slot) { moved(at) } else { at }, order, slot))
+            })
+            .collect();
+    }
+
     fn datagrams_in_flight(&self) -> u64 {
         self.slots
             .iter()
@@ -181,8 +197,17 @@ impl Net {
     }
 
     /// Changes what faults add to one direction.
-    pub(super) fn strain(&mut self, from: NodeId, to: NodeId, change: impl FnOnce(&mut Strain)) {
-        change(&mut self.link(from, to).strain);
+    pub(super) fn strain(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        to: NodeId,
+        change: impl FnOnce(&mut Strain),
+    ) {
+        if let Some(relief) = self.link(from, to).change(now, change) {
+            self.queue
+                .move_deliveries(from, to, |at| relief.arrives(at));
+        }
     }
 
     /// Carries what the acting node sends.
@@ -396,5 +421,33 @@ mod tests {
         assert_eq!(order, [(3, 1), (3, 3), (5, 0), (5, 2)]);
         queue.push(at(9), Event::Sweep);
         assert_eq!(queue.slots.len(), 4);
+    }
+
+    #[test]
+    fn only_datagrams_of_the_link_are_moved() {
+        let mut queue = Queue::default();
+        let at = Instant::from_micros;
+        let packet = |sender| Packet {
+            port: Port::Listen,
+            from: NodeId(sender).address(Port::Dial),
+            train: Bytes::new(),
+            stride: 1,
+            arrived: None,
+            sender: NodeId(sender),
+            sender_incarnation: 0,
+            own_address: true,
+            answers: None,
+        };
+        for (time, to, sender) in [(10, 1, 0), (20, 1, 0), (30, 1, 2), (40, 0, 1)] {
+            queue.push(at(time), Event::Deliver(NodeId(to), packet(sender)));
+        }
+        queue.push(at(50), Event::Sweep);
+        queue.move_deliveries(NodeId(0), NodeId(1), |_| at(35));
+        let mut order = Vec::new();
+        while let Some((time, event)) = queue.pop() {
+            order.push((time.as_micros(), matches!(event, Event::Sweep)));
+        }
+        let expected = [30, 35, 35, 40, 50].map(|time| (time, time == 50));
+        assert_eq!(order, expected);
     }
 }

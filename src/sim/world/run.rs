@@ -145,7 +145,7 @@ impl World<'_> {
         let Some(machine) = node.machine.take() else {
             return;
         };
-        node.saved = machine.saved();
+        node.saved = machine.saved(node.clock.local(self.now));
         node.incarnation += 1;
         node.inbox_bytes = 0;
         for packet in node.inbox.drain(..) {

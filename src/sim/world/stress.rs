@@ -13,8 +13,8 @@ impl World<'_> {
     fn strain_all(&mut self, node: u16, change: impl Fn(&mut Strain)) {
         let node = NodeId(node);
         for other in self.scenario.ids().filter(|other| *other != node) {
-            self.net.strain(node, other, &change);
-            self.net.strain(other, node, &change);
+            self.net.strain(self.now, node, other, &change);
+            self.net.strain(self.now, other, node, &change);
         }
     }
 
@@ -45,7 +45,9 @@ impl World<'_> {
             }
             FaultKind::Flip { from, to } => {
                 self.net
-                    .strain(NodeId(from), NodeId(to), |strain| strain.flips += 1);
+                    .strain(self.now, NodeId(from), NodeId(to), |strain| {
+                        strain.flips += 1
+                    });
             }
             FaultKind::InputStall { .. } => self.stalls += 1,
             kind => self.stress(&kind, true),
@@ -104,15 +106,17 @@ impl World<'_> {
                 });
             }
             FaultKind::Cut { from, to, .. } => {
-                self.net.strain(NodeId(*from), NodeId(*to), |strain| {
-                    add(&mut strain.cuts, 1);
-                });
+                self.net
+                    .strain(self.now, NodeId(*from), NodeId(*to), |strain| {
+                        add(&mut strain.cuts, 1);
+                    });
             }
             FaultKind::Partition { side, .. } => {
                 let apart = |a: NodeId, b: NodeId| side.contains(&a.0) != side.contains(&b.0);
                 for a in self.scenario.ids() {
                     for b in self.scenario.ids().filter(|b| apart(a, *b)) {
-                        self.net.strain(a, b, |strain| add(&mut strain.cuts, 1));
+                        self.net
+                            .strain(self.now, a, b, |strain| add(&mut strain.cuts, 1));
                     }
                 }
             }
