@@ -53,6 +53,10 @@ pub const CHANNELS_MAX: usize = 16_384;
 const TICK: Duration = Duration::from_millis(100);
 /// How much later than planned a tick may come when nothing else wakes the node: media usually does.
 const TICK_SLACK: Duration = Duration::from_millis(50);
+/// A parent that pushed nothing for this long is not the only one whose announcements are followed.
+const QUIET: Duration = Duration::from_secs(1);
+/// Munros looked for behind the newest when so much is announced that it is a jump, or nonsense.
+const MISSED_MOST: u64 = 4;
 /// How long what was announced and not pushed is followed.
 const MISSED_SPAN: Duration = Duration::from_secs(10);
 /// Chunks looked up for the requests and announcements of one datagram: ranges are cheap to name (S-26).
@@ -662,26 +666,43 @@ impl Node {
         }
     }
 
-    /// Forgets holes behind the window, and follows what the parent announced and did not manage to push: the last
-    /// munro before a pause has nothing behind it that would show its loss.
+    /// Forgets holes behind the window, and follows what was announced and not pushed: the last munro before a pause has
+    /// nothing behind it that would show its loss.
     fn tick_stream(&mut self, now: Instant, at: usize) {
         let Some(swarm) = self.swarms.get_mut(at) else {
             return;
         };
         swarm.repair.discard_below(swarm.window.floor());
-        let announced = swarm
+        let Some(newest) = swarm.newest.filter(|_| !swarm.is_source()) else {
+            return;
+        };
+        let channels = &self.channels;
+        let pushing = swarm
             .parent
-            .and_then(|parent| self.channels.get(parent))
+            .and_then(|parent| channels.get(parent))
             .filter(|channel| {
-                channel
-                    .subscription
-                    .is_some_and(|subscription| subscription.accepted)
-            })
-            .and_then(|channel| channel.newest_announced);
-        if let (Some(announced), Some(newest)) = (announced, swarm.newest)
-            && !swarm.is_source()
-            && let Some(gap) = ChunkRange::new(newest.plus(1).first_chunk(), announced)
-        {
+                channel.subscription.is_some_and(|subscription| {
+                    subscription.accepted && now - subscription.last_push < QUIET
+                })
+            });
+        // A parent that gives nothing more may not have the end of the stream, or keep it to itself.
+        let announced = match pushing {
+            Some(parent) => parent.newest_announced,
+            None => {
+                let suppliers = swarm.suppliers.iter().filter_map(|&at| channels.get(at));
+                suppliers
+                    .filter_map(|channel| channel.newest_announced)
+                    .max()
+            }
+        };
+        let Some(mut announced) = announced else {
+            return;
+        };
+        // One flipped bit in one HAVE must not hide the end of the stream for ever.
+        if MunroIndex::of(announced) > newest.plus(push::MUNRO_GAP_MAX) {
+            announced = newest.plus(MISSED_MOST).chunks().last();
+        }
+        if let Some(gap) = ChunkRange::new(newest.plus(1).first_chunk(), announced) {
             push::note_gap(now, swarm, gap, TICK, now + MISSED_SPAN);
         }
     }

@@ -343,7 +343,11 @@ impl Node {
             .map(|(old, channel)| (old, channel.is_unheard()));
         if let Some((_, false)) = old {
             // It has sent no more than an answer, and keeps nothing of us.
-            self.channels.remove(at);
+            if let Some(gone) = self.channels.remove(at)
+                && let Some(swarm) = self.swarms.get_mut(index)
+            {
+                swarm.gone.add(&gone.counters);
+            }
             return false;
         }
         let Some(channel) = self.channels.get_mut(at) else {

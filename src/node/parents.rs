@@ -175,7 +175,7 @@ impl Node {
             answered: false,
             begins,
             start: None,
-            sent_long: false,
+            sent_long: before.is_some_and(|before| before.sent_long),
             last_media: before.and_then(|before| before.last_media),
             last_push: now,
         });

@@ -17,6 +17,14 @@ fn losses(table: &Table, name: u16) -> usize {
         .map_or(0, |events| events.iter().filter(lost).count())
 }
 
+fn has_ended(table: &Table, name: u16) -> bool {
+    let ended = Event::Playout {
+        swarm: 0,
+        release: Release::Ended,
+    };
+    table.events[&name].contains(&ended)
+}
+
 /// How many chunk numbers a node is behind the source.
 fn behind(table: &Table, name: u16) -> u64 {
     let last = |name: u16| table.nodes[&name].counters(table.now, 0).last_chunk;
@@ -174,4 +182,44 @@ fn a_neighbour_that_missed_the_end_of_the_handshake_is_told_again() {
     table.stream(1, &mut sent, Duration::from_millis(300));
     assert_eq!(known(&table), 2);
     assert!(table.nodes[&3].stats().sent_datagrams < 100);
+}
+
+#[test]
+fn a_flipped_bit_in_an_announcement_does_not_hide_the_end() {
+    let mut table = Table::new();
+    table.add(1, config(Role::Source, 1, &[], 0));
+    table.add(2, config(Role::Peer, 2, &[1], 1000));
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, SECOND);
+    let peer = table.nodes.get_mut(&2).unwrap();
+    let parent = peer.swarms[0].parent.unwrap();
+    let nonsense = ChunkRange::new(ChunkIndex::new(64), ChunkIndex::new(1 << 41)).unwrap();
+    peer.channels.get_mut(parent).unwrap().note_have(nonsense);
+    // The end mark is lost, and nothing comes behind it.
+    table.drop = Box::new(|_, _, _, _| true);
+    let now = table.now;
+    table.nodes.get_mut(&1).unwrap().end_media(now);
+    table.run(Duration::from_millis(10));
+    table.drop = Box::new(|_, _, _, _| false);
+    table.run(3 * SECOND);
+    assert!(has_ended(&table, 2));
+}
+
+#[test]
+fn the_end_comes_from_a_neighbour_when_the_parent_keeps_it() {
+    let mut table = Table::new();
+    table.add(1, config(Role::Source, 1, &[], 0));
+    for name in [2, 3] {
+        table.add(name, config(Role::Relay, name, &[1], 0));
+    }
+    table.add(4, config(Role::Peer, 4, &[2, 3], 1000));
+    let mut sent = Vec::new();
+    table.stream(1, &mut sent, SECOND);
+    assert_eq!(table.nodes[&2].child_count(), 1);
+    // Relay 2 stays and never sees the end.
+    table.drop = Box::new(|from, to, _, _| (from, to) == (1, 2));
+    let now = table.now;
+    table.nodes.get_mut(&1).unwrap().end_media(now);
+    table.run(3 * SECOND);
+    assert!(has_ended(&table, 4));
 }
