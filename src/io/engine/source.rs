@@ -30,7 +30,7 @@ pub struct Resume {
 ///
 /// The file holds a number that was never used. It is always ahead of the stream, so that a crash at any moment costs
 /// numbers and reuses none (S-10); a clean end writes the exact one. Behind it is the time signed last, at most
-/// [`SAVE_EVERY_US`] old: when the wall clock was set back since, signing goes on from there, because everybody who has
+/// ten seconds old: when the wall clock was set back since, signing goes on from there, because everybody who has
 /// some of the stream takes older munros for a replay. A file without the time, as earlier versions wrote it, is read as
 /// well. Without the file there is nothing to go on from: both numbers and time begin again, neighbours that still hold
 /// the old stream ignore the new one until they forget it, and a fresh key is the cure.
