@@ -76,28 +76,10 @@ const LINES_MAX: usize = 600;
 const TEST_LINES_MAX: usize = 1000;
 
 /// Files that are longer, and why.
-const LONG: &[(&str, &str)] = &[
-    (
-        "src/node/mod.rs",
-        "the machine itself: its inputs and outputs stand in one place",
-    ),
-    (
-        "src/node/check.rs",
-        "one interpreter of bytes as operations, and all it holds a node to",
-    ),
-    (
-        "src/node/push.rs",
-        "both halves of a subscription, which change together",
-    ),
-    (
-        "src/io/engine.rs",
-        "the loop that drives a node: everything it waits for stands in one place",
-    ),
-    (
-        "src/tracker/registry.rs",
-        "one table and the requests that change it",
-    ),
-];
+const LONG: &[(&str, &str)] = &[(
+    "src/tracker/registry.rs",
+    "one table and the requests that change it",
+)];
 
 /// Reasons for which a test may be left to those who ask for it: it shows something, and proves nothing.
 const TOOLS: &[&str] = &["a tool", "a measurement"];

@@ -3,6 +3,7 @@
 //! One thread does all of it; only outputs and stats sinks write from threads of their own, so that a stuck reader
 //! never stalls the swarm.
 
+mod events;
 mod report;
 mod source;
 mod trackers;
@@ -25,11 +26,9 @@ use super::media::{Input, MediaOut, Outcome, Output, Tally};
 use super::signal::{Signal, Signals};
 use super::udp::{KernelDrops, Received, Udp};
 use crate::ids::PeerId;
-use crate::node::{Event, Loss, Node, Port};
+use crate::node::{Node, Port};
 use crate::stats::{State, StateChange};
-use crate::store::playout::Release;
 use crate::time::Instant;
-use crate::wire::SubscribeReply;
 
 /// While media flows, what children send is read with it, and at the latest after this.
 ///
@@ -399,168 +398,6 @@ impl Engine {
         }
     }
 
-    /// Hands on what happened in the node.
-    fn take_events(&mut self, run: &mut Run, now: Instant) {
-        self.offer_held(run);
-        while run.held.is_none() || !self.blocking {
-            let Some(event) = self.node.poll_event() else {
-                break;
-            };
-            match event {
-                Event::Playout { swarm, release } => self.on_release(run, now, swarm, release),
-                event => self.on_event(now, event),
-            }
-        }
-    }
-
-    fn on_release(&mut self, run: &mut Run, now: Instant, swarm: usize, release: Release) {
-        match release {
-            Release::Media {
-                chunk,
-                payload,
-                entry,
-            } => {
-                if !run.saw_media {
-                    run.saw_media = true;
-                    self.reporter.first_media(now, swarm, chunk.get());
-                }
-                let media = MediaOut {
-                    bytes: payload,
-                    entry,
-                    chunk: chunk.get(),
-                };
-                if self.blocking && self.outputs.iter().any(Output::is_full) {
-                    run.held = Some(media);
-                    self.node.pause_playout(swarm, true);
-                    return;
-                }
-                for output in &self.outputs {
-                    output.offer(media.clone());
-                }
-            }
-            Release::Lost { range, chunk_count } => {
-                self.reporter
-                    .skipped(now, swarm, range.first().get(), chunk_count);
-            }
-            Release::Jump(range) => tracing::debug!("the source skipped chunks {range}"),
-            Release::Stalled => self.reporter.stalled(now, swarm),
-            Release::Resumed(span) => self.reporter.resumed(now, swarm, span),
-            Release::Ended => {
-                self.reporter
-                    .state(now, swarm, StateChange::to(State::Ended));
-                match self.on_end {
-                    OnEnd::Wait => self.node.go_on(swarm),
-                    OnEnd::Exit => run.channels_ended += 1,
-                }
-            }
-        }
-    }
-
-    /// With back-pressure: what could not be written goes first.
-    fn offer_held(&mut self, run: &mut Run) {
-        if run.held.is_some()
-            && !self.outputs.iter().any(Output::is_full)
-            && let Some(media) = run.held.take()
-        {
-            for output in &self.outputs {
-                output.offer(media.clone());
-            }
-            self.node.pause_playout(0, false);
-        }
-    }
-
-    fn on_event(&mut self, now: Instant, event: Event) {
-        match event {
-            Event::ParentChanged {
-                swarm,
-                addr,
-                peer,
-                first,
-            } => {
-                self.want_parents(now, swarm, false);
-                self.reporter.parent(now, swarm, addr, peer, first);
-            }
-            Event::ParentLost {
-                swarm,
-                addr,
-                reason,
-            } => {
-                self.want_parents(now, swarm, true);
-                let is_usual = reason == Loss::Ended;
-                self.reporter
-                    .parent_lost(now, swarm, addr, loss_text(reason), is_usual);
-            }
-            Event::ParentRefused {
-                swarm,
-                addr,
-                reason,
-            } => {
-                self.want_parents(now, swarm, true);
-                self.reporter.warn(
-                    now,
-                    swarm,
-                    "refused",
-                    &format!("{addr} does not take us: {}", refusal_text(reason)),
-                );
-            }
-            Event::NeedParents { swarm } => self.want_parents(now, swarm, true),
-            Event::ChildJoined { addr, .. } => tracing::debug!("{addr} joined"),
-            Event::ChildLeft { addr, .. } => tracing::debug!("{addr} left"),
-            Event::Described { swarm, description } => self.reporter.described(swarm, description),
-            Event::Violated {
-                addr,
-                violation,
-                banned,
-            } => {
-                let end = if banned { ": channel closed" } else { "" };
-                self.reporter.warn(
-                    now,
-                    0,
-                    "violation",
-                    &format!("{violation} from {addr}{end}"),
-                );
-            }
-            Event::Equivocation { swarm, chunk } => {
-                let text = format!(
-                    "the source signed chunk {chunk} twice with different contents: is its key stolen?"
-                );
-                self.reporter.warn(now, swarm, "equivocation", &text);
-            }
-            Event::Playout { .. } => {}
-        }
-    }
-
-    fn want_parents(&mut self, now: Instant, swarm: usize, wanting: bool) {
-        if let Some(rendezvous) = self
-            .streams
-            .get_mut(swarm)
-            .and_then(|stream| stream.rendezvous.as_mut())
-        {
-            rendezvous.want_parents(now, wanting);
-        }
-    }
-
-    fn take_tracker_news(&mut self, now: Instant) {
-        for index in 0..self.streams.len() {
-            let Some(rendezvous) = self
-                .streams
-                .get_mut(index)
-                .and_then(|stream| stream.rendezvous.as_mut())
-            else {
-                continue;
-            };
-            while let Some(news) = rendezvous.poll_news() {
-                match news {
-                    trackers::News::Parents(addrs) => self.node.set_candidates(now, index, &addrs),
-                    trackers::News::Trouble(text) => {
-                        self.reporter.warn(now, index, "tracker", &text)
-                    }
-                    trackers::News::Fine(text) => tracing::info!("{text}"),
-                }
-            }
-        }
-    }
-
     fn on_output_end(&mut self, run: &mut Run, (index, outcome): (usize, Outcome)) {
         match outcome {
             Outcome::Failed(error) => run.end = Some(End::OutputFailed(error)),
@@ -690,28 +527,6 @@ async fn futures_first<F: Future + Unpin>(mut waits: Vec<F>) -> F::Output {
         std::task::Poll::Pending
     })
     .await
-}
-
-const fn loss_text(loss: Loss) -> &'static str {
-    match loss {
-        Loss::Left => "it left",
-        Loss::Ended => "the channel ended",
-        Loss::Silent => "it is silent",
-        Loss::Starved => "others have more",
-        Loss::Banned => "it sent what it may not",
-        Loss::Loop => "it gets the stream from us",
-    }
-}
-
-const fn refusal_text(reason: u8) -> &'static str {
-    match reason {
-        SubscribeReply::FULL => "full",
-        SubscribeReply::LOOP => "it gets the stream from us",
-        SubscribeReply::DEPTH => "too many hops from the source",
-        SubscribeReply::AUTH => "not allowed",
-        SubscribeReply::NOT_HAVE => "it does not have the stream",
-        _ => "its policy",
-    }
 }
 
 /// A node's name for people.

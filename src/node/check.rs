@@ -1,10 +1,14 @@
 //! Entry point for fuzzing and property tests: any bytes at all are read as a list of things that happen to one node,
 //! and what must hold whatever happens is asserted here, once, for both.
 
+mod input;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use input::Input;
 
 use super::{Config, Event, Node, Port, Role, SourceConfig, StartFrom, SwarmConfig};
 use crate::chunk::{ChunkIndex, ChunkRange};
@@ -19,8 +23,8 @@ use crate::store::playout::{PlayoutConfig, Release};
 use crate::time::{Epoch, Instant, NtpTime};
 use crate::wire::option::{Addressing, ChunkSize, Handshake, HashFunction, Protection};
 use crate::wire::{
-    Data, Datagram, Digest, Entry, Extension, Format, Hello, Mask, Message, Munro, PathBlock,
-    ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
+    Data, Datagram, Digest, Entry, Extension, Format, Hello, Mask, Message, Munro, ProbeReply,
+    QosFeedback, Status, Subscribe, SubscribeReply,
 };
 
 /// Remotes that call us.
@@ -53,63 +57,6 @@ pub fn endpoint_ops(bytes: &[u8]) {
     world.now += Duration::from_secs(10);
     world.wake();
     world.check();
-}
-
-/// The bytes left; zero when there are none.
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn u8(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else {
-            return 0;
-        };
-        self.0 = rest;
-        *first
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_be_bytes([self.u8(), self.u8()])
-    }
-
-    fn u64(&mut self) -> u64 {
-        (0..8).fold(0, |number, _| number << 8 | u64::from(self.u8()))
-    }
-
-    fn take(&mut self, length: usize) -> Bytes {
-        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        Bytes::copy_from_slice(taken)
-    }
-
-    /// Chunk numbers: mostly near the beginning, where the stream is, some at the far ends.
-    fn chunk(&mut self) -> ChunkIndex {
-        ChunkIndex::new(match self.u8() {
-            kind @ 0..=199 => u64::from(kind) * 4 + u64::from(kind & 3),
-            200..=219 => u64::from(self.u16()),
-            220..=229 => u64::MAX - u64::from(self.u8()),
-            230..=239 => (1 << 63) - u64::from(self.u8()),
-            _ => self.u64(),
-        })
-    }
-
-    fn range(&mut self) -> ChunkRange {
-        let (a, b) = (self.chunk(), self.chunk());
-        ChunkRange::new(a.min(b), a.max(b)).unwrap_or_else(|| ChunkRange::single(a))
-    }
-
-    fn digest(&mut self) -> Digest {
-        Digest::from_slice(&[self.u8(); 32]).unwrap_or_else(|| Digest::empty(HashFunction::Sha256))
-    }
-
-    fn path(&mut self) -> Vec<PathBlock> {
-        let hops = usize::from(self.u8() % 40);
-        let first = self.u8();
-        let path = (0..hops).map(|hop| PeerId::from_bytes([first.wrapping_add(hop as u8); 8]));
-        vec![PathBlock {
-            mask: Mask::all(1),
-            path: path.collect(),
-        }]
-    }
 }
 
 /// A remote.

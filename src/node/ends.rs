@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::parents::START_TRIES;
-use super::push::{MUNRO_GAP_MAX, encode_hashes, give_up_at, note_gap, send};
+use super::push::{encode_hashes, send};
+use super::repair::{MUNRO_GAP_MAX, give_up_at, note_gap};
 use super::swarm::Swarm;
 use super::{Node, StartFrom};
 use crate::chunk::ChunkRange;

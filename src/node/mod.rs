@@ -5,33 +5,37 @@
 //! blocks, and nothing that a remote sends can fail.
 
 mod calls;
+mod channels;
 pub mod check;
 pub mod config;
 mod control;
 mod ends;
+mod event;
 mod open;
 mod outbox;
 mod parents;
 mod plain;
+mod play;
 mod push;
 mod questions;
 mod receive;
+mod repair;
 mod report;
 mod source;
 mod swarm;
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use config::{Config, Role, SourceConfig, StartFrom, SwarmConfig};
+pub use event::{Event, Loss};
 pub use outbox::Transmit;
 pub use report::NodeStats;
 
-use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::chunk::ChunkRange;
 use crate::ids::{ChannelId, PeerId};
 use crate::integrity::key::KeyError;
 use crate::peer::channel::Channel;
@@ -39,10 +43,9 @@ pub use crate::peer::channel::Port;
 use crate::peer::handshake::{Cookies, HalfOpenTable};
 use crate::peer::violation::Violation;
 use crate::rng::{Rng, Seed};
-use crate::store::MunroIndex;
-use crate::store::playout::Release;
 use crate::time::{Epoch, Instant};
 use crate::wire::{Datagram, DecodeError, Extension, Message};
+use channels::Channels;
 use outbox::Outbox;
 use source::Signed;
 use swarm::Swarm;
@@ -53,180 +56,12 @@ pub const CHANNELS_MAX: usize = 16_384;
 const TICK: Duration = Duration::from_millis(100);
 /// How much later than planned a tick may come when nothing else wakes the node: media usually does.
 const TICK_SLACK: Duration = Duration::from_millis(50);
-/// A parent that pushed nothing for this long is not the only one whose announcements are followed.
-const QUIET: Duration = Duration::from_secs(1);
-/// Munros looked for behind the newest when so much is announced that it is a jump, or nonsense.
-const MISSED_MOST: u64 = 4;
-/// How long what was announced and not pushed is followed.
-const MISSED_SPAN: Duration = Duration::from_secs(10);
 /// Chunks looked up for the requests and announcements of one datagram: ranges are cheap to name (S-26).
 const WORK_PER_DATAGRAM: u64 = 4096;
 /// A range this wide is nonsense whoever names it.
 const RANGE_MAX: u64 = 1 << 63;
 /// Events kept for a shell that does not fetch them; beyond it no more notices are kept, but all media is.
 const EVENTS_MAX: usize = 4096;
-
-/// Something the shell should know or do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The next step of the player's stream.
-    Playout {
-        /// Which channel, by place in the configuration.
-        swarm: usize,
-        /// What.
-        release: Release,
-    },
-    /// A parent pushes to us, the first or another one.
-    ParentChanged {
-        /// Which channel.
-        swarm: usize,
-        /// Where it is.
-        addr: SocketAddr,
-        /// Who it is, if it said so.
-        peer: Option<PeerId>,
-        /// Whether it is the first one.
-        first: bool,
-    },
-    /// There is no parent any more.
-    ParentLost {
-        /// Which channel.
-        swarm: usize,
-        /// Where it was.
-        addr: SocketAddr,
-        /// Why.
-        reason: Loss,
-    },
-    /// A parent said no.
-    ParentRefused {
-        /// Which channel.
-        swarm: usize,
-        /// Where it is.
-        addr: SocketAddr,
-        /// Reason of SUB_REPLY.
-        reason: u8,
-    },
-    /// A remote subscribed with us.
-    ChildJoined {
-        /// Which channel.
-        swarm: usize,
-        /// Where it is.
-        addr: SocketAddr,
-    },
-    /// A child went away.
-    ChildLeft {
-        /// Which channel.
-        swarm: usize,
-        /// Where it was.
-        addr: SocketAddr,
-    },
-    /// No candidate is left to call: a tracker may know more.
-    NeedParents {
-        /// Which channel.
-        swarm: usize,
-    },
-    /// A remote gave the description of the channel; signature verified.
-    Described {
-        /// Which channel.
-        swarm: usize,
-        /// The bytes of DESCRIPTION.
-        description: Bytes,
-    },
-    /// A remote did what it may not.
-    Violated {
-        /// Where it is.
-        addr: SocketAddr,
-        /// What.
-        violation: Violation,
-        /// Whether that cost it the channel.
-        banned: bool,
-    },
-    /// The source's key signed two different munros for one range.
-    Equivocation {
-        /// Which channel.
-        swarm: usize,
-        /// First chunk of the munro.
-        chunk: ChunkIndex,
-    },
-}
-
-/// Why a parent is one no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// It said goodbye.
-    Left,
-    /// It said goodbye after the end mark of the channel, which is here.
-    Ended,
-    /// It answers nothing.
-    Silent,
-    /// It answers, but has no media while others do.
-    Starved,
-    /// It sent what it may not.
-    Banned,
-    /// Our own subtree is above it.
-    Loop,
-}
-
-/// Which sockets and swarm a channel belongs to, by its place in the table.
-type ById = HashMap<ChannelId, usize, BuildHasherDefault<DefaultHasher>>;
-
-/// All channels: a table with holes, and the way from identifiers to places.
-#[derive(Debug, Default)]
-struct Channels {
-    table: Vec<Option<Channel>>,
-    free: Vec<usize>,
-    by_id: ById,
-}
-
-impl Channels {
-    fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    fn get(&self, at: usize) -> Option<&Channel> {
-        self.table.get(at).and_then(Option::as_ref)
-    }
-
-    fn get_mut(&mut self, at: usize) -> Option<&mut Channel> {
-        self.table.get_mut(at).and_then(Option::as_mut)
-    }
-
-    fn find(&self, id: ChannelId) -> Option<usize> {
-        self.by_id.get(&id).copied()
-    }
-
-    fn insert(&mut self, channel: Channel) -> Option<usize> {
-        if self.len() >= CHANNELS_MAX {
-            return None;
-        }
-        let id = channel.local;
-        let at = self.free.pop().unwrap_or(self.table.len());
-        if at == self.table.len() {
-            self.table.push(None);
-        }
-        *self.table.get_mut(at)? = Some(channel);
-        self.by_id.insert(id, at);
-        Some(at)
-    }
-
-    fn remove(&mut self, at: usize) -> Option<Channel> {
-        let channel = self.table.get_mut(at)?.take()?;
-        self.by_id.remove(&channel.local);
-        self.free.push(at);
-        Some(channel)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (usize, &Channel)> {
-        self.table
-            .iter()
-            .enumerate()
-            .filter_map(|(at, channel)| channel.as_ref().map(|channel| (at, channel)))
-    }
-
-    fn places(&self) -> Vec<usize> {
-        self.iter().map(|(at, _)| at).collect()
-    }
-}
 
 /// A source, relay or peer.
 #[derive(Debug)]
@@ -457,13 +292,6 @@ impl Node {
         self.channels.get(at).is_some()
     }
 
-    /// Stops or resumes the release of media to the player, whose output is full; chunks stay in the window meanwhile.
-    pub fn pause_playout(&mut self, swarm: usize, paused: bool) {
-        if let Some(swarm) = self.swarms.get_mut(swarm) {
-            swarm.is_paused = paused;
-        }
-    }
-
     /// What is due at this time.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now >= self.next_tick {
@@ -476,71 +304,6 @@ impl Node {
             self.poll_playout(now, swarm);
         }
         self.flush(now);
-    }
-
-    /// More media for the source of channel 0.
-    pub fn push_media(&mut self, now: Instant, media: Bytes) {
-        let ntp = self.epoch.ntp(now);
-        let mut signed = std::mem::take(&mut self.signed);
-        if let Some(source) = self
-            .swarms
-            .first_mut()
-            .and_then(|swarm| swarm.source.as_mut())
-        {
-            source.push(now, ntp, media, &mut signed);
-        }
-        self.store_signed(now, 0, &mut signed);
-        self.signed = signed;
-        self.flush(now);
-    }
-
-    /// The source's input has ended: what is left goes out, then the end mark.
-    pub fn end_media(&mut self, now: Instant) {
-        let ntp = self.epoch.ntp(now);
-        let mut signed = std::mem::take(&mut self.signed);
-        if let Some(source) = self
-            .swarms
-            .first_mut()
-            .and_then(|swarm| swarm.source.as_mut())
-        {
-            source.finish(ntp, &mut signed);
-        }
-        self.store_signed(now, 0, &mut signed);
-        self.signed = signed;
-        self.flush(now);
-    }
-
-    /// The source's input paused or changes hands: what is left goes out, the stream stays open.
-    pub fn flush_media(&mut self, now: Instant) {
-        let ntp = self.epoch.ntp(now);
-        let mut signed = std::mem::take(&mut self.signed);
-        if let Some(source) = self
-            .swarms
-            .first_mut()
-            .and_then(|swarm| swarm.source.as_mut())
-        {
-            source.flush(ntp, &mut signed);
-        }
-        self.store_signed(now, 0, &mut signed);
-        self.signed = signed;
-        self.flush(now);
-    }
-
-    /// The first chunk number that the source has not used, to be kept across restarts.
-    pub fn source_next_chunk(&self) -> Option<ChunkIndex> {
-        let source = self.swarms.first()?.source.as_ref()?;
-        Some(source.next_munro().first_chunk())
-    }
-
-    /// The Unix time, in microseconds, that is signed at `now`: never less than before, to be kept across restarts like
-    /// [`source_next_chunk`](Self::source_next_chunk).
-    pub const fn signing_time_us(&self, now: Instant) -> u64 {
-        self.epoch.unix_micros(now)
-    }
-
-    /// Whether the source's input looks like a transport stream; `None` while too little was seen.
-    pub fn source_is_transport_stream(&self) -> Option<bool> {
-        self.swarms.first()?.source.as_ref()?.is_transport_stream()
     }
 
     /// Remotes that may become parents, as a tracker named them, best first.
@@ -571,17 +334,6 @@ impl Node {
     pub fn lost_chunks(&self) -> u64 {
         let lost = |swarm: &Swarm| swarm.counters.lost_packets;
         self.swarms.iter().map(lost).sum()
-    }
-
-    /// The player goes on behind an end mark.
-    pub fn go_on(&mut self, swarm: usize) {
-        if let Some(playout) = self
-            .swarms
-            .get_mut(swarm)
-            .and_then(|swarm| swarm.playout.as_mut())
-        {
-            playout.go_on();
-        }
     }
 
     /// What to send next; the bytes stay until the next call.
@@ -663,159 +415,6 @@ impl Node {
             self.drive_parents(now, swarm);
             self.start_playout(swarm, &[]);
             self.tick_stream(now, swarm);
-        }
-    }
-
-    /// Forgets holes behind the window, and follows what was announced and not pushed: the last munro before a pause has
-    /// nothing behind it that would show its loss.
-    fn tick_stream(&mut self, now: Instant, at: usize) {
-        let Some(swarm) = self.swarms.get_mut(at) else {
-            return;
-        };
-        swarm.repair.discard_below(swarm.window.floor());
-        let Some(newest) = swarm.newest.filter(|_| !swarm.is_source()) else {
-            return;
-        };
-        let channels = &self.channels;
-        let pushing = swarm
-            .parent
-            .and_then(|parent| channels.get(parent))
-            .filter(|channel| {
-                channel.subscription.is_some_and(|subscription| {
-                    subscription.accepted && now - subscription.last_push < QUIET
-                })
-            });
-        // A parent that gives nothing more may not have the end of the stream, or keep it to itself.
-        let announced = match pushing {
-            Some(parent) => parent.newest_announced,
-            None => {
-                let suppliers = swarm.suppliers.iter().filter_map(|&at| channels.get(at));
-                suppliers
-                    .filter_map(|channel| channel.newest_announced)
-                    .max()
-            }
-        };
-        let Some(mut announced) = announced else {
-            return;
-        };
-        // One flipped bit in one HAVE must not hide the end of the stream for ever.
-        if MunroIndex::of(announced) > newest.plus(push::MUNRO_GAP_MAX) {
-            announced = newest.plus(MISSED_MOST).chunks().last();
-        }
-        if let Some(gap) = ChunkRange::new(newest.plus(1).first_chunk(), announced) {
-            push::note_gap(now, swarm, gap, TICK, now + MISSED_SPAN);
-        }
-    }
-
-    /// Stores what the source just signed.
-    fn store_signed(&mut self, now: Instant, at: usize, signed: &mut Vec<Signed>) {
-        let Some(swarm) = self.swarms.get_mut(at) else {
-            return;
-        };
-        for Signed {
-            munro,
-            tree,
-            chunks,
-        } in signed.drain(..)
-        {
-            let index = MunroIndex::of(munro.range().first());
-            swarm.counters.signed_munros += 1;
-            swarm.window.insert(now, munro, tree);
-            swarm.newest = swarm.newest.max(Some(index));
-            let mut mask = 0;
-            for (place, payload) in chunks.into_iter().enumerate() {
-                let chunk = index.chunk_at(place as u32);
-                swarm.counters.media_bytes += payload.len() as u64;
-                swarm
-                    .counters
-                    .first_chunk
-                    .get_or_insert_with(|| chunk.get());
-                swarm.counters.last_chunk = Some(chunk.get());
-                swarm
-                    .window
-                    .put(crate::integrity::Proven::own(chunk, payload));
-                mask |= 1 << place;
-            }
-            swarm.note_fresh(index, mask, true);
-        }
-    }
-
-    fn poll_source(&mut self, now: Instant, at: usize) {
-        let ntp = self.epoch.ntp(now);
-        let mut signed = std::mem::take(&mut self.signed);
-        if let Some(source) = self
-            .swarms
-            .get_mut(at)
-            .and_then(|swarm| swarm.source.as_mut())
-        {
-            source.poll(now, ntp, &mut signed);
-        }
-        if !signed.is_empty() {
-            self.store_signed(now, at, &mut signed);
-        }
-        self.signed = signed;
-    }
-
-    /// Releases what is due to the player.
-    fn poll_playout(&mut self, now: Instant, at: usize) {
-        loop {
-            let Some(swarm) = self.swarms.get_mut(at) else {
-                return;
-            };
-            let Some(playout) = swarm.playout.as_mut().filter(|_| !swarm.is_paused) else {
-                return;
-            };
-            let channels = &self.channels;
-            let suppliers = &swarm.suppliers;
-            let announced = |range: ChunkRange| {
-                suppliers
-                    .iter()
-                    .filter_map(|&at| channels.get(at))
-                    .any(|channel| channel.available.overlaps(range))
-            };
-            let repair = &swarm.repair;
-            let followed = |range| repair.follows(range);
-            let Some(release) = playout.poll(now, &swarm.window, announced, followed) else {
-                return;
-            };
-            let counters = &mut swarm.counters;
-            match &release {
-                Release::Media { chunk, payload, .. } => {
-                    counters.due_packets += 1;
-                    counters.played_packets += 1;
-                    counters.media_bytes += payload.len() as u64;
-                    // A relay with an output counts what it has for others.
-                    if self.role != Role::Relay {
-                        counters.first_chunk.get_or_insert_with(|| chunk.get());
-                        counters.last_chunk = Some(chunk.get());
-                    }
-                    if swarm.first_media_at.is_none() {
-                        swarm.first_media_at = Some(now);
-                        counters.join_us = Some(crate::time::micros(now - self.started));
-                    }
-                    if let Some(slot) = swarm.window.slot(MunroIndex::of(*chunk)) {
-                        let age = self.epoch.ntp(now).micros_since(slot.signed_at());
-                        if age >= 0 {
-                            counters.age_us = Some(age.unsigned_abs());
-                            counters.age.record_us(age.unsigned_abs());
-                        }
-                    }
-                }
-                Release::Lost { chunk_count, .. } => {
-                    counters.due_packets += chunk_count;
-                }
-                Release::Stalled => {
-                    counters.stalls += 1;
-                    swarm.stalled_since = Some(now);
-                }
-                Release::Resumed(span) => {
-                    counters.stall_us += crate::time::micros(*span);
-                    swarm.stalled_since = None;
-                }
-                Release::Jump(_) => {}
-                Release::Ended => swarm.has_ended = true,
-            }
-            self.push_event(Event::Playout { swarm: at, release });
         }
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Node;
 use super::config::SourceConfig;
+use crate::chunk::ChunkIndex;
+use crate::integrity::Proven;
 use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
 use crate::integrity::live::{Authority, MUNRO_WIDTH, MunroTree, SignedMunro};
@@ -153,5 +156,90 @@ impl Source {
             tree,
             chunks,
         });
+    }
+}
+
+impl Node {
+    /// More media for the source of channel 0.
+    pub fn push_media(&mut self, now: Instant, media: Bytes) {
+        self.sign(now, 0, |source, ntp, signed| {
+            source.push(now, ntp, media, signed);
+        });
+        self.flush(now);
+    }
+
+    /// The source's input has ended: what is left goes out, then the end mark.
+    pub fn end_media(&mut self, now: Instant) {
+        self.sign(now, 0, Source::finish);
+        self.flush(now);
+    }
+
+    /// The source's input paused or changes hands: what is left goes out, the stream stays open.
+    pub fn flush_media(&mut self, now: Instant) {
+        self.sign(now, 0, Source::flush);
+        self.flush(now);
+    }
+
+    /// Signs what has waited long enough.
+    pub(super) fn poll_source(&mut self, now: Instant, at: usize) {
+        self.sign(now, at, |source, ntp, signed| source.poll(now, ntp, signed));
+    }
+
+    /// Has the source of a channel sign, and stores what it signed.
+    fn sign(
+        &mut self,
+        now: Instant,
+        at: usize,
+        work: impl FnOnce(&mut Source, NtpTime, &mut Vec<Signed>),
+    ) {
+        let ntp = self.epoch.ntp(now);
+        let Some(swarm) = self.swarms.get_mut(at) else {
+            return;
+        };
+        let Some(source) = swarm.source.as_mut() else {
+            return;
+        };
+        work(source, ntp, &mut self.signed);
+        for Signed {
+            munro,
+            tree,
+            chunks,
+        } in self.signed.drain(..)
+        {
+            let index = MunroIndex::of(munro.range().first());
+            swarm.counters.signed_munros += 1;
+            swarm.window.insert(now, munro, tree);
+            swarm.newest = swarm.newest.max(Some(index));
+            let mut mask = 0;
+            for (place, payload) in chunks.into_iter().enumerate() {
+                let chunk = index.chunk_at(place as u32);
+                swarm.counters.media_bytes += payload.len() as u64;
+                swarm
+                    .counters
+                    .first_chunk
+                    .get_or_insert_with(|| chunk.get());
+                swarm.counters.last_chunk = Some(chunk.get());
+                swarm.window.put(Proven::own(chunk, payload));
+                mask |= 1 << place;
+            }
+            swarm.note_fresh(index, mask, true);
+        }
+    }
+
+    /// The first chunk number that the source has not used, to be kept across restarts.
+    pub fn source_next_chunk(&self) -> Option<ChunkIndex> {
+        let source = self.swarms.first()?.source.as_ref()?;
+        Some(source.next_munro().first_chunk())
+    }
+
+    /// The Unix time, in microseconds, that is signed at `now`: never less than before, to be kept across restarts like
+    /// [`source_next_chunk`](Self::source_next_chunk).
+    pub const fn signing_time_us(&self, now: Instant) -> u64 {
+        self.epoch.unix_micros(now)
+    }
+
+    /// Whether the source's input looks like a transport stream; `None` while too little was seen.
+    pub fn source_is_transport_stream(&self) -> Option<bool> {
+        self.swarms.first()?.source.as_ref()?.is_transport_stream()
     }
 }

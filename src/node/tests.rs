@@ -5,8 +5,9 @@ mod parents;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::chunk::ChunkIndex;
 use crate::integrity::key::SigningKey;
-use crate::store::playout::PlayoutConfig;
+use crate::store::playout::{PlayoutConfig, Release};
 
 type Dropped = Box<dyn FnMut(u16, u16, &[u8], u64) -> bool>;
 

@@ -1,6 +1,8 @@
 //! Parents that are out of reach, forget, or were never there.
 
 use super::*;
+use crate::chunk::ChunkIndex;
+use crate::store::playout::Release;
 
 /// Whether a datagram is one extension message of a subtype.
 fn is_extension(datagram: &[u8], subtype: u8) -> bool {

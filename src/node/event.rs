@@ -1,0 +1,111 @@
+//! What a node tells its shell.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::chunk::ChunkIndex;
+use crate::ids::PeerId;
+use crate::peer::violation::Violation;
+use crate::store::playout::Release;
+
+/// Something the shell should know or do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The next step of the player's stream.
+    Playout {
+        /// Which channel, by place in the configuration.
+        swarm: usize,
+        /// What.
+        release: Release,
+    },
+    /// A parent pushes to us, the first or another one.
+    ParentChanged {
+        /// Which channel.
+        swarm: usize,
+        /// Where it is.
+        addr: SocketAddr,
+        /// Who it is, if it said so.
+        peer: Option<PeerId>,
+        /// Whether it is the first one.
+        first: bool,
+    },
+    /// There is no parent any more.
+    ParentLost {
+        /// Which channel.
+        swarm: usize,
+        /// Where it was.
+        addr: SocketAddr,
+        /// Why.
+        reason: Loss,
+    },
+    /// A parent said no.
+    ParentRefused {
+        /// Which channel.
+        swarm: usize,
+        /// Where it is.
+        addr: SocketAddr,
+        /// Reason of SUB_REPLY.
+        reason: u8,
+    },
+    /// A remote subscribed with us.
+    ChildJoined {
+        /// Which channel.
+        swarm: usize,
+        /// Where it is.
+        addr: SocketAddr,
+    },
+    /// A child went away.
+    ChildLeft {
+        /// Which channel.
+        swarm: usize,
+        /// Where it was.
+        addr: SocketAddr,
+    },
+    /// No candidate is left to call: a tracker may know more.
+    NeedParents {
+        /// Which channel.
+        swarm: usize,
+    },
+    /// A remote gave the description of the channel; signature verified.
+    Described {
+        /// Which channel.
+        swarm: usize,
+        /// The bytes of DESCRIPTION.
+        description: Bytes,
+    },
+    /// A remote did what it may not.
+    Violated {
+        /// Where it is.
+        addr: SocketAddr,
+        /// What.
+        violation: Violation,
+        /// Whether that cost it the channel.
+        banned: bool,
+    },
+    /// The source's key signed two different munros for one range.
+    Equivocation {
+        /// Which channel.
+        swarm: usize,
+        /// First chunk of the munro.
+        chunk: ChunkIndex,
+    },
+}
+
+/// Why a parent is one no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It said goodbye.
+    Left,
+    /// It said goodbye after the end mark of the channel, which is here.
+    Ended,
+    /// It answers nothing.
+    Silent,
+    /// It answers, but has no media while others do.
+    Starved,
+    /// It sent what it may not.
+    Banned,
+    /// Our own subtree is above it.
+    Loop,
+}
