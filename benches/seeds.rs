@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use p2ps::sim::honest::cast;
 use p2ps::sim::{Invariant, NodeId, Scenario, Shape, World, shrink};
@@ -34,16 +33,6 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// A world of 30 nodes with faults and liars, as the tests draw it.
-fn shape(seed: u64) -> Shape {
-    Shape::new(seed)
-        .relays(4)
-        .peers(23)
-        .liars(2)
-        .source(400, Duration::from_millis(40))
-        .duration(Duration::from_secs(20))
-}
-
 /// The smallest scenario that fails like that seed does.
 fn shrink_a_seed() {
     for seed in seeds(1) {
@@ -53,7 +42,7 @@ fn shrink_a_seed() {
                 .err()
                 .map(|failure| failure.violation.invariant)
         };
-        let scenario = shape(seed).draw();
+        let scenario = Shape::of_thirty(seed).draw();
         let Some(invariant) = fails(&scenario) else {
             println!("seed {seed} holds");
             continue;
@@ -119,7 +108,7 @@ fn survey() {
 
 /// Tries one seed; tells all about its world when it is the only one.
 fn try_seed(seed: u64, alone: bool, found: &Mutex<Found>) {
-    let mut world = World::new(shape(seed).draw(), cast);
+    let mut world = World::new(Shape::of_thirty(seed).draw(), cast);
     if let Some(node) = number("WATCH") {
         world = world.watch(NodeId(node as u16));
     }

@@ -65,7 +65,7 @@ const WORLDLY: &[&str] = &[
 
 /// Below the shell, maps in random order: only where nobody walks through them.
 const LOOKED_UP_ONLY: &[(&str, &str)] = &[(
-    "src/node/mod.rs",
+    "src/node/channels.rs",
     "channels by their identifier; its hasher has no random keys",
 )];
 

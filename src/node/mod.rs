@@ -413,6 +413,7 @@ impl Node {
         self.tick_channels(now);
         for swarm in 0..self.swarms.len() {
             self.drive_parents(now, swarm);
+            self.ask_description(now, swarm);
             self.start_playout(swarm, &[]);
             self.tick_stream(now, swarm);
         }

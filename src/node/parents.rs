@@ -114,7 +114,6 @@ impl Node {
                 self.check_at(index, until)
             }
             (Some((_, at)), _) => {
-                self.subscribe(now, at);
                 if let Some(swarm) = self.swarms.get_mut(index) {
                     swarm.parent = Some(at);
                     // It may have been about to take over: it cannot succeed itself.
@@ -124,6 +123,7 @@ impl Node {
                     swarm.last_train = None;
                     swarm.jitter.on_sender_changed();
                 }
+                self.subscribe(now, at);
                 self.note_plain_parent(now, index, at);
             }
             (None, _) => {}
@@ -203,8 +203,6 @@ impl Node {
             (None, StartFrom::Live) => (Subscribe::RANDOM_ACCESS, ChunkIndex::ZERO),
             (None, StartFrom::Oldest) => (Subscribe::OLDEST, ChunkIndex::ZERO),
         };
-        let describe = swarm.description.is_none() && !swarm.asked_description;
-        swarm.asked_description = true;
         let message = Extension::Subscribe(Subscribe {
             id: subscription.id,
             flags: Subscribe::SEND_HASHES,
@@ -217,9 +215,7 @@ impl Node {
             priority: 0,
         });
         self.send_extension(now, at, message);
-        if describe {
-            self.send_extension(now, at, Extension::Describe);
-        }
+        self.ask_description(now, index);
     }
 
     fn resend_subscriptions(&mut self, now: Instant, index: usize) {

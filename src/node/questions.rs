@@ -10,6 +10,9 @@ use crate::peer::channel::Probe;
 use crate::time::{Instant, micros};
 use crate::wire::{ChannelDescription, Extension, Mask, PathBlock, ProbeReply};
 
+/// The description is asked for again after this.
+const DESCRIBE_AGAIN: Duration = Duration::from_secs(3);
+
 impl Node {
     /// Asks a neighbour whether it is there.
     pub(super) fn probe(&mut self, now: Instant, at: usize) {
@@ -101,6 +104,27 @@ impl Node {
         }
     }
 
+    /// Asks the parent what the channel is, again and again: question and answer may be lost, or it may not know yet.
+    pub(super) fn ask_description(&mut self, now: Instant, index: usize) {
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        let is_asked = |asked: Instant| now - asked < DESCRIBE_AGAIN;
+        let is_needed =
+            swarm.description.is_none() && !swarm.asked_description.is_some_and(is_asked);
+        let speaks = |parent: &usize| {
+            let channel = self.channels.get(*parent);
+            channel.is_some_and(|channel| self.speaks_extensions(channel))
+        };
+        let Some(parent) = swarm.parent.filter(|_| is_needed).filter(speaks) else {
+            return;
+        };
+        if let Some(swarm) = self.swarms.get_mut(index) {
+            swarm.asked_description = Some(now);
+        }
+        self.send_extension(now, parent, Extension::Describe);
+    }
+
     pub(super) fn answer_describe(&mut self, now: Instant, at: usize) {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
@@ -128,7 +152,7 @@ impl Node {
             return;
         };
         if swarm.description.is_some()
-            || !swarm.asked_description
+            || swarm.asked_description.is_none()
             || !channel.descriptions.take(now)
         {
             return;

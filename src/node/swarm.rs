@@ -67,7 +67,8 @@ pub(super) struct Swarm {
     /// The newest munro proven.
     pub newest: Option<MunroIndex>,
     pub description: Option<Bytes>,
-    pub asked_description: bool,
+    /// When the description was last asked for.
+    pub asked_description: Option<Instant>,
     pub jitter: Jitter,
     /// When media last came from the parent, and the usual spacing of that.
     pub last_train: Option<Instant>,
@@ -141,7 +142,7 @@ impl Swarm {
             tune_in,
             newest: None,
             description: config.description,
-            asked_description: false,
+            asked_description: None,
             jitter: Jitter::default(),
             last_train: None,
             train_spacing: Duration::from_millis(20),

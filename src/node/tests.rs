@@ -8,6 +8,7 @@ use super::*;
 use crate::chunk::ChunkIndex;
 use crate::integrity::key::SigningKey;
 use crate::store::playout::{PlayoutConfig, Release};
+use crate::wire::ChannelDescription;
 
 type Dropped = Box<dyn FnMut(u16, u16, &[u8], u64) -> bool>;
 
@@ -282,6 +283,43 @@ fn a_lost_third_datagram_costs_a_round_trip_and_not_the_channel() {
     assert!(join_us < 100_000, "{join_us}");
     let lost = |event: &Event| matches!(event, Event::ParentLost { .. });
     assert!(!table.events[&2].iter().any(lost));
+}
+
+#[test]
+fn the_description_is_asked_for_until_it_comes() {
+    let key = key();
+    let mut description = ChannelDescription {
+        name: "film".into(),
+        title: String::new(),
+        swarm_id: key.swarm_id(),
+        chunk_bytes_max: 1316,
+        munro_width: 32,
+        substreams: 1,
+        data_substreams: 1,
+        run_length: 1,
+        signature: Bytes::new(),
+    };
+    description.signature = key.sign(&description.signed_bytes());
+    let mut table = Table::new();
+    let mut source = config(Role::Source, 1, &[], 0);
+    source.swarms[0].description = description.encode();
+    table.add(1, source);
+    table.add(2, config(Role::Relay, 2, &[1], 0));
+    table.add(3, config(Role::Peer, 3, &[2], 0));
+    // DESCRIBE and DESCRIPTION are lost for a while, nothing else.
+    let about = |datagram: &[u8]| {
+        datagram.get(4) == Some(&crate::wire::EXTENSION_TYPE)
+            && matches!(datagram.get(7), Some(84 | 85))
+    };
+    table.drop = Box::new(move |_, _, datagram, _| about(datagram));
+    table.run(2 * SECOND);
+    table.drop = Box::new(|_, _, _, _| false);
+    table.run(10 * SECOND);
+    for name in [2, 3] {
+        let described = |event: &&Event| matches!(event, Event::Described { .. });
+        let count = table.events[&name].iter().filter(described).count();
+        assert_eq!(count, 1, "node {name}");
+    }
 }
 
 #[test]

@@ -202,6 +202,15 @@ impl Shape {
         }
     }
 
+    /// The world that nodes are held to: 30 of them, two of which lie, for 20 s at 400 kbit/s.
+    pub const fn of_thirty(seed: u64) -> Self {
+        Self::new(seed)
+            .relays(4)
+            .peers(23)
+            .liars(2)
+            .source(400, Duration::from_millis(40))
+    }
+
     /// The source: rate of the stream, and how often the encoder writes.
     #[must_use]
     pub const fn source(mut self, rate_kbps: u64, push: Duration) -> Self {

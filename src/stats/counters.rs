@@ -246,7 +246,8 @@ table! {
         dropped_late_packets dropped_late_packets_total RP;
         /// Packets that were already held.
         duplicate_packets duplicate_packets_total RP;
-        /// Datagrams the kernel dropped because our socket buffer was full (SO_RXQ_OVFL).
+        /// Datagrams the kernel dropped because our socket buffer was full (SO_RXQ_OVFL); looked up when chunks were lost,
+        /// every 10 s, and at the end.
         kernel_dropped_packets kernel_dropped_packets_total SRP;
         /// Parity packets sent.
         fec_sent_packets fec_sent_packets_total SRP;

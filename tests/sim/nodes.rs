@@ -1,7 +1,6 @@
 //! Swarms of real nodes.
 
 use std::path::Path;
-use std::time::Duration;
 
 use p2ps::sim::honest::cast;
 use p2ps::sim::{Fault, FaultKind, Outcome, Scenario, Shape, World};
@@ -14,16 +13,6 @@ fn run(scenario: &Scenario) -> Outcome {
         .unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-/// A world of 30 nodes with faults and liars.
-fn shape(seed: u64) -> Shape {
-    Shape::new(seed)
-        .relays(4)
-        .peers(23)
-        .liars(2)
-        .source(400, Duration::from_millis(40))
-        .duration(Duration::from_secs(20))
-}
-
 fn nothing_missing(outcome: &Outcome) {
     for player in &outcome.players {
         assert!(player.bytes > 50_000, "{player:?}");
@@ -34,7 +23,7 @@ fn nothing_missing(outcome: &Outcome) {
 #[test]
 fn a_quiet_world_loses_nothing() {
     for seed in 0..3 {
-        let mut scenario = shape(seed).peers(8).quiet().draw();
+        let mut scenario = Shape::of_thirty(seed).peers(8).quiet().draw();
         scenario.end_ms = 16_000;
         let outcome = run(&scenario);
         nothing_missing(&outcome);
@@ -47,7 +36,7 @@ fn a_quiet_world_loses_nothing() {
 #[test]
 fn f01_random_loss_is_repaired() {
     for (seed, loss_ppm) in [(1, 10_000), (2, 50_000), (3, 100_000)] {
-        let mut scenario = shape(seed).peers(6).liars(0).quiet().draw();
+        let mut scenario = Shape::of_thirty(seed).peers(6).liars(0).quiet().draw();
         scenario.link.loss_ppm = loss_ppm;
         scenario.link.delay_us = 20_000;
         nothing_missing(&run(&scenario));
@@ -56,7 +45,7 @@ fn f01_random_loss_is_repaired() {
 
 #[test]
 fn f02_outages_are_repaired() {
-    let mut scenario = shape(4).peers(6).liars(0).quiet().draw();
+    let mut scenario = Shape::of_thirty(4).peers(6).liars(0).quiet().draw();
     scenario.faults = (0..4)
         .map(|index| Fault {
             at_ms: 4_000 + index * 3_000,
@@ -72,7 +61,7 @@ fn f02_outages_are_repaired() {
 
 #[test]
 fn f04_f05_reordered_and_doubled_datagrams_change_nothing() {
-    let mut scenario = shape(5).peers(6).liars(0).quiet().draw();
+    let mut scenario = Shape::of_thirty(5).peers(6).liars(0).quiet().draw();
     scenario.link.reorder_ppm = 250_000;
     scenario.link.reorder_us = 30_000;
     scenario.link.duplicate_ppm = 200_000;
@@ -82,7 +71,7 @@ fn f04_f05_reordered_and_doubled_datagrams_change_nothing() {
 #[test]
 fn f10_a_parent_dies_and_nothing_is_lost() {
     for seed in 0..5 {
-        let mut scenario = shape(seed).peers(6).liars(0).quiet().draw();
+        let mut scenario = Shape::of_thirty(seed).peers(6).liars(0).quiet().draw();
         for node in &mut scenario.nodes[1..] {
             node.start_ms = node.start_ms.min(1_000);
         }
@@ -103,7 +92,7 @@ fn f10_a_parent_dies_and_nothing_is_lost() {
 
 /// A source that is killed, and starts again with its clock set by so much.
 fn restarted_with_another_clock(seed: u64, step_ms: i64) -> Outcome {
-    let mut scenario = shape(seed).peers(8).liars(0).quiet().draw();
+    let mut scenario = Shape::of_thirty(seed).peers(8).liars(0).quiet().draw();
     for node in &mut scenario.nodes {
         node.start_ms = node.start_ms.min(2_000);
     }
@@ -141,14 +130,14 @@ fn s10_a_restarted_source_is_heard_whatever_its_clock_says() {
 #[test]
 fn every_drawn_world_keeps_its_invariants() {
     for seed in seeds(8) {
-        run(&shape(seed).draw());
+        run(&Shape::of_thirty(seed).draw());
     }
 }
 
 #[test]
 fn the_same_seed_is_the_same_swarm() {
     for seed in 0..2 {
-        let scenario = shape(seed).peers(8).draw();
+        let scenario = Shape::of_thirty(seed).peers(8).draw();
         assert_eq!(run(&scenario), run(&scenario));
     }
 }

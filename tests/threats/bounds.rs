@@ -198,7 +198,7 @@ fn false_announcements_of_a_plain_parent_leave_room_for_real_holes() {
     world.add(2, peer);
     world.run(MILLI);
     let liar = Stranger::answer(&mut world, 2, stranger, false);
-    for number in 0..20u64 {
+    for number in 0..200u64 {
         let first = (1 << 40) + number * 10_000;
         liar.send(&mut world, &[Message::Have(range(first, first + 5000))]);
     }
