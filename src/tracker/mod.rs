@@ -7,4 +7,5 @@ pub mod address;
 pub mod announce;
 mod json;
 pub mod message;
+pub mod provider;
 pub mod registry;

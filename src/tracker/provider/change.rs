@@ -1,0 +1,60 @@
+//! Durable state as rows: what a provider must not forget, and the form in which a store keeps it.
+//!
+//! The provider emits [`Change`]s and never reads them back while it runs; a store hands all rows over once, when the
+//! tracker starts. A row is a whole value: putting it twice is putting it once, so a commit that failed can be repeated.
+
+/// One kind of row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Counters and other single values, by name.
+    Meta,
+    /// Accounts by user name.
+    Accounts,
+    /// Users of a content by the identifier that the provider assigned.
+    Users,
+    /// Contracts by number.
+    Contracts,
+    /// Entries of the ledger by number; never changed once written.
+    Ledger,
+    /// Tickets and keys that are not honoured any more.
+    Revocations,
+    /// Secret keys of the tracker.
+    Keys,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 7] = [
+        Self::Meta,
+        Self::Accounts,
+        Self::Users,
+        Self::Contracts,
+        Self::Ledger,
+        Self::Revocations,
+        Self::Keys,
+    ];
+
+    /// Name of the table in a store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Accounts => "accounts",
+            Self::Users => "users",
+            Self::Contracts => "contracts",
+            Self::Ledger => "ledger",
+            Self::Revocations => "revocations",
+            Self::Keys => "keys",
+        }
+    }
+}
+
+/// One row put, or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where it belongs.
+    pub table: Table,
+    /// Its key; numbers are written with leading zeros, so that text order is number order.
+    pub key: String,
+    /// JSON text; none removes the row.
+    pub value: Option<String>,
+}
