@@ -1,3 +1,485 @@
-//! The provider: what a tracker that sells streams knows beyond who is there.
+//! The provider: what a tracker that sells streams knows beyond who is there (CS-P2P).
+//!
+//! One [`Provider`] keeps users, contracts and the ledger, and decides who may hang below whom. It knows peers by their
+//! identifiers only; who is connected, where, and how many slots he has, is the registry's affair and handed in.
+//! Time is handed in too; everything durable leaves as [`Change`]s.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::time::{Epoch, Instant};
+
+pub mod api;
 pub mod change;
+pub mod contract;
+mod enrol;
+pub mod error;
+mod flow;
+pub mod history;
+pub mod money;
+mod pay;
+pub mod scale;
+mod seat;
+pub mod status;
+pub mod tariff;
+pub mod user;
+
+#[cfg(test)]
+mod tests;
+
+use change::{Change, Table};
+use contract::{Contract, Entry, State};
+use flow::Sessions;
+use history::History;
+use scale::{Load, Scale, Signal};
+use status::{Kind, Status};
+use tariff::{Qos, Tariff};
+use user::{Seller, User};
+
+pub use enrol::{Ask, Terms};
+pub use error::{Code, Refused};
+pub use pay::Payment;
+pub use seat::Allowed;
+
+/// Most users, of all contents together.
+pub const USERS_MAX: usize = 200_000;
+
+/// Numbers of free users are reserved in blocks: one write each block, and none is used twice after a crash.
+const BLOCK: u64 = 1000;
+
+/// Free users who were not heard of for so long are forgotten.
+const PEER_GRACE: Duration = Duration::from_secs(60);
+
+/// How often the load is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What a peer reports of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Report {
+    /// Upload capability in kbit/s.
+    pub uplink_kbps: Option<u64>,
+    /// Upload in use in kbit/s.
+    pub sent_kbps: Option<u64>,
+    /// Rate at which the stream arrives, in kbit/s.
+    pub kbps: Option<u64>,
+    /// Cumulative latency from the source, in microseconds.
+    pub latency_us: Option<u64>,
+    /// Jitter, in microseconds.
+    pub jitter_us: Option<u64>,
+    /// Children that it would still take.
+    pub slots_free: Option<u16>,
+    /// Whether it has a parent.
+    pub has_parent: bool,
+}
+
+/// What a provider is made of.
+#[derive(Debug)]
+pub struct Provider {
+    tariff: Tariff,
+    epoch: Epoch,
+    users: BTreeMap<Arc<str>, User>,
+    /// Who a peer is.
+    by_peer: BTreeMap<Arc<str>, Arc<str>>,
+    /// Who a login is on a content.
+    by_account: BTreeMap<(Arc<str>, Arc<str>), Arc<str>>,
+    contracts: BTreeMap<u64, Contract>,
+    /// Contracts by account and request.
+    by_request: BTreeMap<(String, String), u64>,
+    /// When running contracts are paid until.
+    renewals: BTreeSet<(u64, u64)>,
+    ledger: Vec<Entry>,
+    /// Next numbers, and up to where those of free users are reserved.
+    next_client: u64,
+    next_peer: u64,
+    peers_reserved: u64,
+    sessions: Sessions,
+    payments: pay::Payments,
+    history: History,
+    scale: Scale,
+    looked: Option<Instant>,
+    /// Servers by their peer identifier: upload in use and capability, in kbit/s.
+    servers: BTreeMap<Arc<str>, (u64, u64)>,
+    changes: Vec<Change>,
+    signals: VecDeque<(Signal, Load)>,
+}
+
+impl Provider {
+    /// A provider without users. `secret` makes session tokens that cannot be guessed.
+    pub fn new(tariff: Tariff, epoch: Epoch, secret: [u8; 32]) -> Self {
+        Self {
+            tariff,
+            epoch,
+            users: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            by_account: BTreeMap::new(),
+            contracts: BTreeMap::new(),
+            by_request: BTreeMap::new(),
+            renewals: BTreeSet::new(),
+            ledger: Vec::new(),
+            next_client: 1,
+            next_peer: 1,
+            peers_reserved: 1,
+            sessions: Sessions::new(secret),
+            payments: pay::Payments::default(),
+            history: History::default(),
+            scale: Scale::default(),
+            looked: None,
+            servers: BTreeMap::new(),
+            changes: Vec::new(),
+            signals: VecDeque::new(),
+        }
+    }
+
+    /// Takes back what a store kept. Gives the rows that make no sense, by table and key.
+    pub fn restore(&mut self, now: Instant, rows: &[Change]) -> Vec<String> {
+        let mut strange = Vec::new();
+        for row in rows {
+            let Some(value) = &row.value else { continue };
+            if !self.restore_row(now, row.table, &row.key, value) {
+                strange.push(format!("{} {}", row.table.name(), row.key));
+            }
+        }
+        strange
+    }
+
+    fn restore_row(&mut self, now: Instant, table: Table, key: &str, value: &str) -> bool {
+        match table {
+            Table::Meta => match (key, value.parse()) {
+                ("next_client", Ok(next)) => self.next_client = next,
+                ("next_peer", Ok(next)) => {
+                    self.next_peer = next;
+                    self.peers_reserved = next;
+                }
+                _ => {}
+            },
+            Table::Users => match User::from_json(key, value, now) {
+                Some(user) => self.put_user(user),
+                None => return false,
+            },
+            Table::Contracts => {
+                let no = key.parse().ok();
+                match no.and_then(|no| Contract::from_json(no, value)) {
+                    Some(contract) => self.put_contract(contract),
+                    None => return false,
+                }
+            }
+            Table::Ledger => match serde_json::from_str(value)
+                .ok()
+                .and_then(|value| Entry::from_value(&value))
+            {
+                Some(entry) => self.ledger.push(entry),
+                None => return false,
+            },
+            Table::Accounts | Table::Revocations | Table::Keys => {}
+        }
+        true
+    }
+
+    /// Other prices from now on; running contracts keep theirs until they are renewed.
+    pub fn set_tariff(&mut self, tariff: Tariff) {
+        self.tariff = tariff;
+    }
+
+    /// The tariff of now.
+    pub const fn tariff(&self) -> &Tariff {
+        &self.tariff
+    }
+
+    /// What must be durable before anybody hears of it.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// A wish for servers, and the load that it comes from.
+    pub fn poll_signal(&mut self) -> Option<(Signal, Load)> {
+        self.signals.pop_front()
+    }
+
+    /// Renews contracts, forgets free users who are gone, and looks at the load.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.renew(now);
+        self.sessions.expire(now);
+        if self.looked.is_some_and(|looked| now - looked < LOOK_EVERY) {
+            return;
+        }
+        self.looked = Some(now);
+        let gone: Vec<Arc<str>> = self
+            .users
+            .values()
+            .filter(|user| user.status.kind() == Kind::Peer && !user.is_here())
+            .filter(|user| now - user.heard >= PEER_GRACE)
+            .map(|user| Arc::clone(&user.id))
+            .collect();
+        for id in gone {
+            self.forget(&id);
+        }
+        let load = self.load();
+        if let Some(signal) = self.scale.on_load(now, &self.tariff.scale, load) {
+            self.signals.push_back((signal, load));
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
+    pub fn poll_timeout(&self, now: Instant) -> Instant {
+        now + LOOK_EVERY
+    }
+
+    /// How loaded servers are, and how content those who pay.
+    pub fn load(&self) -> Load {
+        let known = self.servers.values().filter(|(_, uplink)| *uplink > 0);
+        let (sent, uplink) = known.fold((0, 0), |(sent, uplink), server| {
+            (sent + server.0, uplink + server.1)
+        });
+        let paying: Vec<&User> = self
+            .users
+            .values()
+            .filter(|user| user.packet.is_some() && user.is_here())
+            .collect();
+        let outside = paying.iter().filter(|user| self.is_outside(user)).count();
+        Load {
+            load: (uplink > 0).then(|| sent as f64 / uplink as f64),
+            servers: self.servers.len(),
+            outside: outside as f64 / paying.len().max(1) as f64,
+        }
+    }
+
+    /// Whether a user gets less than his packet guarantees. Its bandwidth is what the path can carry: a stream that is
+    /// slower than the bound is no fault.
+    fn is_outside(&self, user: &User) -> bool {
+        let packet = user.packet.as_deref();
+        packet
+            .and_then(|name| self.tariff.packet(name))
+            .is_some_and(|packet| {
+                let bounds = packet.bounds;
+                user.qos.lat_ms.is_some_and(|lat| lat > bounds.lat_ms)
+                    || user.qos.jit_ms.is_some_and(|jit| jit > bounds.jit_ms)
+            })
+    }
+
+    // --- what the registry tells ------------------------------------------------------------------------------------
+
+    /// A peer is that user now.
+    pub fn connected(&mut self, now: Instant, id: &str, peer: &str) {
+        let Some(user) = self.users.get_mut(id) else {
+            return;
+        };
+        let peer: Arc<str> = match &user.peer {
+            Some(known) if **known == *peer => Arc::clone(known),
+            _ => peer.into(),
+        };
+        user.heard = now;
+        user.has_streamed = false;
+        user.parentless = Some(now);
+        if let Some(old) = user.peer.replace(Arc::clone(&peer))
+            && old != peer
+        {
+            self.by_peer.remove(&old);
+        }
+        self.by_peer.insert(peer, Arc::clone(&user.id));
+    }
+
+    /// A server of the provider, or one that it rents, tells how it does.
+    pub fn on_server(&mut self, peer: &str, report: &Report) {
+        let load = (
+            report.sent_kbps.unwrap_or(0),
+            report.uplink_kbps.unwrap_or(0),
+        );
+        match self.servers.get_mut(peer) {
+            Some(known) => *known = load,
+            None => {
+                self.servers.insert(peer.into(), load);
+            }
+        }
+    }
+
+    /// A user's peer tells how it does. Gives the status when it had to be lowered.
+    pub fn on_report(&mut self, now: Instant, peer: &str, report: &Report) -> Option<Status> {
+        let user = self.users.get_mut(self.by_peer.get(peer)?)?;
+        user.heard = now;
+        user.is_doubted = false;
+        if report.has_parent {
+            user.has_streamed = true;
+            user.parentless = None;
+        } else {
+            user.parentless.get_or_insert(now);
+        }
+        let mega = |kbps: u64| kbps as f64 / 1000.0;
+        let milli = |us: u64| us as f64 / 1000.0;
+        let qos = Qos {
+            // What it can carry; where nobody says so, what it was seen to carry.
+            bw_mbps: report
+                .uplink_kbps
+                .map(mega)
+                .or_else(|| report.sent_kbps.map(mega).filter(|sent| *sent > 0.0))
+                .or(user.qos.bw_mbps),
+            lat_ms: report.latency_us.map(milli).or(user.qos.lat_ms),
+            jit_ms: report.jitter_us.map(milli).or(user.qos.jit_ms),
+        };
+        user.qos = qos;
+        user.used_mbps = report.sent_kbps.map_or(0.0, mega);
+        user.slots_free = report.slots_free;
+        user.kbps = report.kbps;
+        let at = self.epoch.unix_micros(now);
+        self.history
+            .push(at, &user.id, &user.content, qos, self.tariff.history_s);
+        if user.status.serves_clients() && self.tariff.charge_floor.are_missed(&qos) {
+            user.status = user.status.without_clients();
+            let (id, status) = (Arc::clone(&user.id), user.status);
+            self.save_user(&id);
+            return Some(status);
+        }
+        None
+    }
+
+    /// A peer is not registered any more. Clients keep their place until their time is paid off; who was free is gone.
+    pub fn on_gone(&mut self, now: Instant, peer: &str, has_left: bool) {
+        self.servers.remove(peer);
+        let Some(id) = self.by_peer.remove(peer) else {
+            return;
+        };
+        let Some(user) = self.users.get_mut(&id) else {
+            return;
+        };
+        user.peer = None;
+        user.heard = now;
+        user.used_mbps = 0.0;
+        if has_left && user.status.kind() == Kind::Peer {
+            self.forget(&id);
+        }
+    }
+
+    /// Who a peer is.
+    pub fn user_of(&self, peer: &str) -> Option<&User> {
+        self.users.get(self.by_peer.get(peer)?)
+    }
+
+    /// A user by the identifier that the provider gave him.
+    pub fn user(&self, id: &str) -> Option<&User> {
+        self.users.get(id)
+    }
+
+    /// A contract by its number.
+    pub fn contract(&self, no: u64) -> Option<&Contract> {
+        self.contracts.get(&no)
+    }
+
+    /// Every contract, by number.
+    pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.contracts.values()
+    }
+
+    /// Every entry of the ledger, oldest first.
+    pub fn ledger(&self) -> &[Entry] {
+        &self.ledger
+    }
+
+    /// Users now.
+    pub fn user_count(&self) -> usize {
+        self.users.len()
+    }
+
+    // --- tables -----------------------------------------------------------------------------------------------------
+
+    fn put_user(&mut self, user: User) {
+        let who = (Arc::clone(&user.account), Arc::clone(&user.content));
+        self.by_account.insert(who, Arc::clone(&user.id));
+        if let Some(peer) = &user.peer {
+            self.by_peer.insert(Arc::clone(peer), Arc::clone(&user.id));
+        }
+        self.users.insert(Arc::clone(&user.id), user);
+    }
+
+    fn forget(&mut self, id: &str) {
+        let Some(user) = self.users.remove(id) else {
+            return;
+        };
+        if let Some(peer) = &user.peer {
+            self.by_peer.remove(peer);
+        }
+        let who = (Arc::clone(&user.account), Arc::clone(&user.content));
+        if self
+            .by_account
+            .get(&who)
+            .is_some_and(|known| **known == *id)
+        {
+            self.by_account.remove(&who);
+        }
+        if user.status.kind() == Kind::Client || user.contract.is_some() {
+            self.change(Table::Users, id.to_owned(), None);
+        }
+    }
+
+    fn put_contract(&mut self, contract: Contract) {
+        if let (State::Active, Some(until)) = (contract.state, contract.until) {
+            self.renewals.insert((until, contract.no));
+        }
+        let request = (contract.account.clone(), contract.request.clone());
+        self.by_request.insert(request, contract.no);
+        self.contracts.insert(contract.no, contract);
+    }
+
+    /// Writes down what is durable of a user: those who pay, or have paid.
+    fn save_user(&mut self, id: &str) {
+        if let Some(user) = self.users.get(id)
+            && (user.status.kind() == Kind::Client || user.contract.is_some())
+        {
+            let value = user.to_json();
+            self.change(Table::Users, id.to_owned(), Some(value));
+        }
+    }
+
+    fn save_contract(&mut self, no: u64) {
+        if let Some(contract) = self.contracts.get(&no) {
+            let value = contract.to_json();
+            self.change(Table::Contracts, contract::key(no), Some(value));
+        }
+    }
+
+    fn change(&mut self, table: Table, key: String, value: Option<String>) {
+        self.changes.push(Change { table, key, value });
+    }
+
+    /// Books an entry.
+    fn book(&mut self, entry: Entry) {
+        let key = contract::key(self.ledger.len() as u64 + 1);
+        let value = entry.to_value().to_string();
+        self.ledger.push(entry);
+        self.change(Table::Ledger, key, Some(value));
+    }
+
+    /// The next number for a user of a kind.
+    fn number(&mut self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Client => {
+                let number = self.next_client;
+                self.next_client += 1;
+                let next = self.next_client.to_string();
+                self.change(Table::Meta, "next_client".to_owned(), Some(next));
+                number
+            }
+            Kind::Peer => {
+                let number = self.next_peer;
+                self.next_peer += 1;
+                if number >= self.peers_reserved {
+                    self.peers_reserved = number + BLOCK;
+                    let next = self.peers_reserved.to_string();
+                    self.change(Table::Meta, "next_peer".to_owned(), Some(next));
+                }
+                number
+            }
+        }
+    }
+
+    /// The number of the next child of a user.
+    fn child_number(&mut self, seller: &Seller) -> u64 {
+        let Seller::User(id) = seller else { return 0 };
+        let Some(user) = self.users.get_mut(id) else {
+            return 0;
+        };
+        user.children += 1;
+        let (id, number) = (Arc::clone(&user.id), user.children);
+        self.save_user(&id);
+        number
+    }
+}

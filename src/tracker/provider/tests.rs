@@ -1,0 +1,785 @@
+//! The provider on the fixture of the paper, and driven through its calls.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::api::{House, Params};
+use super::change::{Change, Table};
+use super::money::Money;
+use super::status::Status;
+use super::tariff::{EXAMPLE, Tariff};
+use super::user::Seller;
+use super::*;
+use crate::time::{Epoch, Instant};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The status table of the paper: identifier, status, Mbit/s, ms, jitter.
+const PAPER: [(&str, &str, f64, f64, f64); 6] = [
+    ("C1", "c", 25.0, 20.0, 0.04),
+    ("C9", "c-c", 11.0, 60.0, 1.32),
+    ("C5", "c-p", 5.0, 90.0, 2.78),
+    ("C2", "c-c,p", 4.0, 80.0, 2.34),
+    ("C10", "p", 2.0, 90.0, 3.03),
+    ("C12", "p-p", 1.0, 110.0, 3.44),
+];
+
+struct Film {
+    has_room: bool,
+}
+
+impl House for Film {
+    fn has_channel(&self, content: &str) -> bool {
+        content == "film"
+    }
+
+    fn has_room(&self, _: &str) -> bool {
+        self.has_room
+    }
+}
+
+/// A provider, its clock, and what it asked to keep.
+struct Shop {
+    provider: Provider,
+    now: Instant,
+    house: Film,
+    kept: Vec<Change>,
+}
+
+impl Shop {
+    fn new(tariff: &str) -> Self {
+        let tariff = Tariff::parse(tariff).expect("a tariff");
+        Self {
+            provider: Provider::new(tariff, Epoch::new(1_700_000_000_000_000), [7; 32]),
+            now: Instant::from_micros(1),
+            house: Film { has_room: true },
+            kept: Vec::new(),
+        }
+    }
+
+    fn of_the_paper() -> Self {
+        let mut shop = Self::new(EXAMPLE);
+        let rows = PAPER.map(|(id, status, bw, lat, jit)| Change {
+            table: Table::Users,
+            key: id.to_owned(),
+            value: Some(
+                json!({
+                    "account": id, "content": "film", "status": status, "seller": "provider",
+                    "since": 1, "bw_mbps": bw, "lat_ms": lat, "jit_ms": jit,
+                })
+                .to_string(),
+            ),
+        });
+        assert!(shop.provider.restore(shop.now, &rows).is_empty());
+        shop
+    }
+
+    fn call(&mut self, name: &str, params: Value) -> Result<Value, Code> {
+        self.ask(name, params, false)
+    }
+
+    fn ask(&mut self, name: &str, params: Value, trusted: bool) -> Result<Value, Code> {
+        let params: Params = params.as_object().cloned().unwrap_or_default();
+        let answer = self
+            .provider
+            .call(self.now, name, &params, trusted, &self.house);
+        self.kept.extend(self.provider.take_changes());
+        answer.map_err(|refused| refused.code)
+    }
+
+    /// Identifiers of the rows of a reading call.
+    fn ids(&mut self, name: &str, params: Value) -> Vec<String> {
+        let mut params = params;
+        params["content"] = json!("film");
+        let answer = self.ask(name, params, true).expect(name);
+        let rows = answer["users"].as_array().expect("rows");
+        rows.iter()
+            .map(|row| row["id"].as_str().unwrap_or("?").to_owned())
+            .collect()
+    }
+
+    /// Logs in and chooses the film; the session.
+    fn enter(&mut self, account: &str) -> String {
+        let session = self.call("login", json!({ "user": account })).unwrap()["session"]
+            .as_str()
+            .expect("a token")
+            .to_owned();
+        let chosen = self.call("choose", json!({ "session": session, "content": "film" }));
+        assert!(chosen.unwrap()["packets"].is_array());
+        session
+    }
+
+    /// A client of the provider, connected, with a quality and a status; its identifier.
+    fn client(
+        &mut self,
+        account: &str,
+        packet: &str,
+        qos: (u64, u64, u64),
+        status: &str,
+    ) -> String {
+        let session = self.enter(account);
+        let request = json!({ "session": session, "seller": "provider", "packet": packet, "request_id": "1" });
+        let id = self.call("contract", request).unwrap()["id"]
+            .as_str()
+            .expect("an identifier")
+            .to_owned();
+        self.connect(&id, qos);
+        let set = self.call(
+            "set_status",
+            json!({ "session": session, "status": status }),
+        );
+        assert!(set.is_ok(), "{set:?}");
+        id
+    }
+
+    /// The peer of a user connects and reports: kbit/s of uplink, latency and jitter in µs.
+    fn connect(&mut self, id: &str, (uplink, latency, jitter): (u64, u64, u64)) {
+        let peer = format!("peer-{id}");
+        self.provider.connected(self.now, id, &peer);
+        let report = Report {
+            uplink_kbps: Some(uplink),
+            sent_kbps: Some(0),
+            kbps: Some(1000),
+            latency_us: Some(latency),
+            jitter_us: Some(jitter),
+            slots_free: Some(8),
+            has_parent: true,
+        };
+        self.provider.on_report(self.now, &peer, &report);
+    }
+
+    fn wait(&mut self, span: Duration) {
+        self.now += span;
+        self.provider.handle_timeout(self.now);
+        self.kept.extend(self.provider.take_changes());
+    }
+
+    /// Everything that was kept, as a store would give it back.
+    fn rows(&self) -> Vec<Change> {
+        let mut table = BTreeMap::new();
+        for change in &self.kept {
+            table.insert((change.table, change.key.clone()), change.clone());
+        }
+        table.into_values().collect()
+    }
+
+    fn ledger(&self) -> Vec<(String, String, String, &'static str)> {
+        self.provider
+            .ledger()
+            .iter()
+            .map(|entry| {
+                let amount = entry.amount.to_string();
+                (
+                    entry.from.clone(),
+                    entry.to.clone(),
+                    amount,
+                    entry.reason.name(),
+                )
+            })
+            .collect()
+    }
+}
+
+const GOOD: (u64, u64, u64) = (20_000, 20_000, 500);
+
+#[test]
+fn t_csp_3_the_nine_calls_on_the_table_of_the_paper() {
+    let mut shop = Shop::of_the_paper();
+    let none = || json!({});
+    // 1, 3, 4: users, clients, peers.
+    let all = ["C1", "C2", "C5", "C9", "C10", "C12"];
+    assert_eq!(shop.ids("get_user_table", none()), all);
+    assert_eq!(shop.ids("get_clients", none()), ["C1", "C2", "C5", "C9"]);
+    assert_eq!(shop.ids("get_peers", none()), ["C10", "C12"]);
+    // 2: packets, best first; their users as the paper writes them.
+    let packets = shop
+        .ask("get_price_packets", json!({ "content": "film" }), true)
+        .unwrap();
+    let packets: Vec<(&str, &str, Vec<&str>)> = packets["packets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|packet| {
+            let users = packet["users"].as_array().unwrap();
+            (
+                packet["name"].as_str().unwrap(),
+                packet["price"].as_str().unwrap(),
+                users.iter().filter_map(Value::as_str).collect(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        packets,
+        [
+            ("gold", "0.60", vec!["C1: 25, 20, 0.04"]),
+            ("silver", "0.40", vec!["C9: 11, 60, 1.32"]),
+            ("bronze", "0.20", vec!["C2: 4, 80, 2.34", "C5: 5, 90, 2.78"]),
+        ]
+    );
+    // 5, 6 and their twins: some columns.
+    let content = json!({ "content": "film" });
+    let rows = |shop: &mut Shop, name: &str| shop.ask(name, content.clone(), true).unwrap();
+    assert_eq!(
+        rows(&mut shop, "get_bandwidth")["users"][0],
+        json!({ "id": "C1", "bw_mbps": 25.0 })
+    );
+    assert_eq!(
+        rows(&mut shop, "get_latency")["users"][1],
+        json!({ "id": "C2", "lat_ms": 80.0 })
+    );
+    assert_eq!(
+        rows(&mut shop, "get_jitter")["users"][3],
+        json!({ "id": "C9", "jit_ms": 1.32 })
+    );
+    assert_eq!(
+        rows(&mut shop, "get_bandwidth_and_latency")["users"][2],
+        json!({ "id": "C5", "bw_mbps": 5.0, "lat_ms": 90.0 })
+    );
+    let fields = json!({ "content": "film", "fields": ["jit", "bw"] });
+    assert_eq!(
+        shop.ask("get_qos", fields, true).unwrap()["users"][0],
+        json!({ "id": "C1", "bw_mbps": 25.0, "jit_ms": 0.04 })
+    );
+    // 7: peers that match; what is not given matches all.
+    assert_eq!(shop.ids("get_peers", json!({ "bandwidth": 2 })), ["C10"]);
+    assert_eq!(shop.ids("get_peers", json!({ "latency": "90" })), ["C10"]);
+    assert_eq!(
+        shop.ids("get_peers", json!({ "jitter": 4, "bandwidth": "" })),
+        ["C10", "C12"]
+    );
+    assert_eq!(shop.ids("get_peers", json!({ "bandwidth": 3 })), [""; 0]);
+    // 8: clients of the first level with a packet.
+    let bronze = json!({ "packet": "bronze" });
+    assert_eq!(
+        shop.ids("get_direct_clients_of_packet", bronze),
+        ["C2", "C5"]
+    );
+    let quick = json!({ "packet": "bronze", "latency": 80 });
+    assert_eq!(shop.ids("get_direct_clients_of_packet", quick), ["C2"]);
+    // 9: the status table, six columns in order.
+    let table = rows(&mut shop, "get_clients_status");
+    assert_eq!(
+        table["columns"],
+        json!(["c", "c-c", "c-p", "c-c,p", "p", "p-p"])
+    );
+    for (id, status, bw, lat, jit) in PAPER {
+        let row = &table["rows"][status];
+        assert_eq!(row.as_array().map(Vec::len), Some(1), "{status}");
+        let row = &row[0];
+        assert_eq!(
+            (&row["id"], &row["bw_mbps"], &row["lat_ms"], &row["jit_ms"]),
+            (&json!(id), &json!(bw), &json!(lat), &json!(jit))
+        );
+    }
+    // And the table of prices by bandwidth: every user in one column.
+    let intervals = rows(&mut shop, "get_price_intervals");
+    let columns: Vec<(String, usize)> = intervals["intervals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| {
+            (
+                row["name"].as_str().unwrap().into(),
+                row["users"].as_array().unwrap().len(),
+            )
+        })
+        .collect();
+    let expected = [("0-2", 2), ("2-5", 2), ("5-10", 0), ("10-", 2)];
+    assert_eq!(
+        columns,
+        expected.map(|(name, count)| (name.to_owned(), count))
+    );
+}
+
+#[test]
+fn inside_a_column_bandwidth_falls() {
+    let mut shop = Shop::of_the_paper();
+    for (id, bw) in [("C20", 7.0), ("C21", 30.0), ("C22", 7.0)] {
+        let row = Change {
+            table: Table::Users,
+            key: id.into(),
+            value: Some(
+                json!({ "account": id, "content": "film", "status": "c", "seller": "provider",
+                        "since": 1, "bw_mbps": bw })
+                .to_string(),
+            ),
+        };
+        shop.provider.restore(shop.now, &[row]);
+    }
+    let table = shop
+        .ask("get_clients_status", json!({ "content": "film" }), true)
+        .unwrap();
+    let ids: Vec<&str> = table["rows"]["c"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["id"].as_str())
+        .collect();
+    assert_eq!(ids, ["C21", "C1", "C20", "C22"]);
+}
+
+#[test]
+fn calls_out_of_order_say_which_step_is_missing() {
+    let mut shop = Shop::of_the_paper();
+    for name in [
+        "choose",
+        "contract",
+        "join",
+        "set_status",
+        "leave",
+        "get_user_table",
+    ] {
+        assert_eq!(shop.call(name, json!({})), Err(Code::NotLoggedIn), "{name}");
+        let stale = json!({ "session": "0123" });
+        assert_eq!(shop.call(name, stale), Err(Code::NotLoggedIn), "{name}");
+    }
+    let session = shop.call("login", json!({ "user": "ann" })).unwrap()["session"].clone();
+    let only = json!({ "session": session });
+    for name in ["contract", "join", "set_status", "leave", "get_clients"] {
+        assert_eq!(
+            shop.call(name, only.clone()),
+            Err(Code::NoContent),
+            "{name}"
+        );
+    }
+    let other = json!({ "session": session, "content": "opera" });
+    assert_eq!(shop.call("choose", other), Err(Code::NoSuchChannel));
+    let film = json!({ "session": session, "content": "film" });
+    assert!(shop.call("choose", film).is_ok());
+    assert!(shop.call("get_clients", only.clone()).is_ok());
+    for name in ["set_status", "leave"] {
+        assert_eq!(
+            shop.call(name, only.clone()),
+            Err(Code::NotContracted),
+            "{name}"
+        );
+    }
+    let gold = json!({ "session": session, "packet": "gold", "request_id": "a" });
+    assert_eq!(shop.call("contract", gold).unwrap()["id"], "C1");
+    let status = json!({ "session": session, "status": "c-c,p" });
+    assert_eq!(shop.call("set_status", status).unwrap()["status"], "c-c,p");
+    assert_eq!(shop.call("leave", only.clone()).unwrap()["id"], "C1");
+    assert_eq!(shop.call("leave", only), Err(Code::NotContracted));
+    assert_eq!(shop.call("fly", json!({})), Err(Code::NoSuchCall));
+    // What shows accounts and money is the operator's.
+    assert_eq!(shop.call("get_ledger", json!({})), Err(Code::NotAllowed));
+}
+
+#[test]
+fn t_csp_4_only_those_who_may_hang_below_somebody_do() {
+    for status in Status::ALL {
+        for pays in [true, false] {
+            let mut shop = Shop::new(EXAMPLE);
+            // A peer needs somebody to hang below himself.
+            let top = shop.client("top", "gold", GOOD, "c-c,p");
+            let session = shop.enter("seller");
+            let (call, request) = if status.kind() == Kind::Client {
+                (
+                    "contract",
+                    json!({ "session": session, "packet": "gold", "request_id": "1" }),
+                )
+            } else {
+                (
+                    "join",
+                    json!({ "session": session, "parent": top, "request_id": "1" }),
+                )
+            };
+            let seller = shop.call(call, request).unwrap()["id"].clone();
+            let seller = seller.as_str().unwrap();
+            shop.connect(seller, GOOD);
+            let name = status.name();
+            assert!(
+                shop.call("set_status", json!({ "session": session, "status": name }))
+                    .is_ok()
+            );
+
+            let session = shop.enter("joiner");
+            let (call, member) = if pays {
+                ("contract", "seller")
+            } else {
+                ("join", "parent")
+            };
+            let mut request = json!({ "session": session, "request_id": "1" });
+            request[member] = json!(seller);
+            let outcome = shop.call(call, request);
+            let kind = if pays { Kind::Client } else { Kind::Peer };
+            match status.admits(kind) {
+                true => assert!(outcome.is_ok(), "{name} {kind:?}: {outcome:?}"),
+                false => assert_eq!(outcome, Err(Code::NotAllowed), "{name} {kind:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn t_csp_4_a_peer_never_serves_clients() {
+    let mut shop = Shop::new(EXAMPLE);
+    let top = shop.client("top", "gold", GOOD, "c-p");
+    let session = shop.enter("joiner");
+    let join = json!({ "session": session, "parent": top, "request_id": "1" });
+    let id = shop.call("join", join).unwrap()["id"].clone();
+    assert_eq!(id, "P1");
+    for status in ["p-c", "c-c", "c", "x"] {
+        let set = json!({ "session": session, "status": status });
+        assert_eq!(
+            shop.call("set_status", set),
+            Err(Code::NotAllowed),
+            "{status}"
+        );
+    }
+    // Nor does a client whose quality is too low to charge for.
+    let session = shop.enter("slow");
+    let bronze = json!({ "session": session, "packet": "bronze", "request_id": "1" });
+    let id = shop.call("contract", bronze).unwrap()["id"].clone();
+    shop.connect(id.as_str().unwrap(), (2_000, 90_000, 2_550));
+    let set = json!({ "session": session, "status": "c-c" });
+    assert_eq!(shop.call("set_status", set), Err(Code::NotAllowed));
+    let set = json!({ "session": session, "status": "c-p" });
+    assert!(shop.call("set_status", set).is_ok());
+}
+
+#[test]
+fn whose_quality_falls_stops_selling() {
+    let mut shop = Shop::new(EXAMPLE);
+    let id = shop.client("ann", "gold", GOOD, "c-c,p");
+    shop.connect(&id, (20_000, 95_000, 500));
+    assert_eq!(
+        shop.provider.user(&id).map(|user| user.status),
+        Some(Status::CP)
+    );
+}
+
+#[test]
+fn t_csp_7_prices_are_the_providers() {
+    let mut shop = Shop::new(EXAMPLE);
+    let session = shop.enter("ann");
+    let ask = |price: &str, unit: &str| {
+        json!({ "session": session, "packet": "gold", "price": price, "unit": unit,
+                "request_id": "1" })
+    };
+    assert_eq!(
+        shop.call("contract", ask("0.59", "hour")),
+        Err(Code::PriceDiffers)
+    );
+    assert_eq!(
+        shop.call("contract", ask("0.60", "minute")),
+        Err(Code::PriceDiffers)
+    );
+    assert_eq!(
+        shop.call("contract", ask("cheap", "hour")),
+        Err(Code::BadRequest)
+    );
+    let unknown = json!({ "session": session, "packet": "iron", "request_id": "1" });
+    assert_eq!(shop.call("contract", unknown), Err(Code::NoSuchTerms));
+    assert!(shop.provider.ledger().is_empty() && shop.kept.is_empty());
+    assert!(shop.call("contract", ask("0.6", "hour")).is_ok());
+    let paid = ("ann".into(), "provider".into(), "0.60".into(), "charge");
+    assert_eq!(shop.ledger(), [paid]);
+}
+
+#[test]
+fn a_request_repeated_is_one_contract() {
+    let mut shop = Shop::new(EXAMPLE);
+    let session = shop.enter("ann");
+    let ask = json!({ "session": session, "packet": "gold", "request_id": "1" });
+    let first = shop.call("contract", ask.clone()).unwrap();
+    assert_eq!(shop.call("contract", ask.clone()).unwrap(), first);
+    // Also after the tracker was killed: from what it kept.
+    let rows = shop.rows();
+    let mut again = Shop::new(EXAMPLE);
+    assert!(again.provider.restore(again.now, &rows).is_empty());
+    let session = again.enter("ann");
+    let ask = json!({ "session": session, "packet": "gold", "request_id": "1" });
+    assert_eq!(again.call("contract", ask).unwrap()["id"], first["id"]);
+    assert_eq!(again.ledger(), shop.ledger());
+    // And nobody gets an identifier twice.
+    let session = again.enter("bob");
+    let ask = json!({ "session": session, "packet": "gold", "request_id": "1" });
+    assert_eq!(again.call("contract", ask).unwrap()["id"], "C2");
+    let other = json!({ "session": session, "packet": "silver", "request_id": "2" });
+    assert_eq!(again.call("contract", other), Err(Code::AlreadyContracted));
+}
+
+#[test]
+fn numbers_of_free_users_are_not_used_twice_after_a_crash() {
+    let mut shop = Shop::new(&format!(
+        "peers_at_servers = true\n{}",
+        without_peers_line()
+    ));
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        for peer in 0..2 {
+            let account = format!("{round}-{peer}");
+            let session = shop.enter(&account);
+            let join = json!({ "session": session, "request_id": "1" });
+            ids.push(shop.call("join", join).unwrap()["id"].to_string());
+        }
+        let rows = shop.rows();
+        assert_eq!(rows.len(), 1, "one row for a thousand of them");
+        let kept = std::mem::take(&mut shop.kept);
+        shop = Shop::new(&format!(
+            "peers_at_servers = true\n{}",
+            without_peers_line()
+        ));
+        shop.kept = kept;
+        shop.provider.restore(shop.now, &rows);
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}
+
+fn without_peers_line() -> String {
+    EXAMPLE.replace("peers_at_servers = false\n", "")
+}
+
+#[test]
+fn contracts_are_renewed_while_their_user_is_there() {
+    let mut shop = Shop::new(EXAMPLE);
+    let id = shop.client("ann", "gold", GOOD, "c");
+    shop.wait(HOUR - SECOND);
+    assert_eq!(shop.ledger().len(), 1);
+    shop.wait(SECOND);
+    assert_eq!(shop.ledger().len(), 2, "the second hour");
+    shop.provider
+        .on_gone(shop.now, &format!("peer-{id}"), false);
+    shop.wait(HOUR - SECOND);
+    assert!(shop.provider.user(&id).is_some(), "paid for");
+    shop.wait(SECOND);
+    assert_eq!(shop.provider.user(&id), None);
+    assert_eq!(shop.ledger().len(), 2);
+    // Nothing of it is left to be restored but the contract and the ledger.
+    let mut again = Shop::new(EXAMPLE);
+    again.provider.restore(again.now, &shop.rows());
+    assert_eq!(again.provider.user_count(), 0);
+    let states: Vec<_> = again.provider.contracts().map(|c| c.state).collect();
+    assert_eq!(states, [State::Ended]);
+}
+
+#[test]
+fn who_serves_peers_saves_and_who_sells_is_paid() {
+    let mut shop = Shop::new(EXAMPLE);
+    let seller = shop.client("ann", "gold", GOOD, "c-c,p");
+    shop.wait(HOUR);
+    let session = shop.enter("bob");
+    let ask = json!({ "session": session, "seller": seller, "packet": "gold", "request_id": "1" });
+    assert_eq!(shop.call("contract", ask).unwrap()["id"], "C1_1");
+    let row = |from: &str, to: &str, amount: &str, why| {
+        (from.to_owned(), to.to_owned(), amount.to_owned(), why)
+    };
+    assert_eq!(
+        shop.ledger(),
+        [
+            row("ann", "provider", "0.60", "charge"),
+            row("ann", "provider", "0.60", "charge"),
+            row("provider", "ann", "0.06", "discount"),
+            row("bob", "provider", "0.60", "charge"),
+            row("provider", "ann", "0.60", "payout"),
+        ]
+    );
+    // By the interval of the seller's bandwidth, when no packet is named.
+    let session = shop.enter("carl");
+    let ask = json!({ "session": session, "seller": seller, "request_id": "1" });
+    let answer = shop.call("contract", ask).unwrap();
+    assert_eq!(answer["contract"]["terms"], "10-");
+    assert_eq!(answer["contract"]["price"], "0.25");
+    // And a client cannot sell what it does not have.
+    let session = shop.enter("dora");
+    let ask = json!({ "session": session, "seller": seller, "interval": "0-2", "request_id": "1" });
+    assert_eq!(shop.call("contract", ask), Err(Code::NotAllowed));
+}
+
+#[test]
+fn t_csp_5_children_of_a_lost_seller_get_one_of_the_same_interval() {
+    let mut shop = Shop::new(EXAMPLE);
+    let lost = shop.client("lost", "gold", GOOD, "c-c");
+    let mixed = shop.client("mixed", "gold", (20_000, 10_000, 500), "c-c,p");
+    let heir = shop.client("heir", "gold", (20_000, 30_000, 500), "c-c");
+    let slower = shop.client("slower", "gold", (4_000, 10_000, 500), "c-c");
+    let mut children = Vec::new();
+    for name in ["a", "b", "c"] {
+        let session = shop.enter(name);
+        let ask =
+            json!({ "session": session, "seller": lost, "packet": "gold", "request_id": "1" });
+        let id = shop.call("contract", ask).unwrap()["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        shop.connect(&id, (5_000, 40_000, 500));
+        children.push(id);
+    }
+    let seller_of = |shop: &mut Shop, id: &str| {
+        let peer = format!("peer-{id}");
+        let allowed = shop.provider.allowed(shop.now, &peer, true);
+        shop.kept.extend(shop.provider.take_changes());
+        (
+            allowed.servers,
+            allowed.peers.first().map(|peer| peer.to_string()),
+        )
+    };
+    let below = |id: &str| (false, Some(format!("peer-{id}")));
+    assert_eq!(seller_of(&mut shop, &children[0]), below(&lost));
+    // They ask again without a parent, before the tracker knows that the seller is dead.
+    for id in &children {
+        let report = Report {
+            has_parent: false,
+            slots_free: Some(8),
+            ..Report::default()
+        };
+        shop.provider
+            .on_report(shop.now, &format!("peer-{id}"), &report);
+        // c-c before c-c,p, though that one is nearer.
+        assert_eq!(seller_of(&mut shop, id), below(&heir));
+        assert_eq!(seller_of(&mut shop, id), below(&heir), "and stay there");
+    }
+    // The contract follows, also to disk.
+    let mut again = Shop::new(EXAMPLE);
+    again.provider.restore(again.now, &shop.rows());
+    let sellers = again
+        .provider
+        .contracts()
+        .filter(|c| c.seller == Seller::User(heir.as_str().into()));
+    assert_eq!(sellers.count(), 3);
+    // The next choice: the one that serves peers as well; then a server; the slow one is of another interval.
+    shop.provider
+        .on_gone(shop.now, &format!("peer-{heir}"), false);
+    assert_eq!(seller_of(&mut shop, &children[0]), below(&mixed));
+    shop.provider
+        .on_gone(shop.now, &format!("peer-{mixed}"), false);
+    assert_eq!(seller_of(&mut shop, &children[0]), (true, None));
+    assert_ne!(seller_of(&mut shop, &children[1]), below(&slower));
+}
+
+#[test]
+fn a_client_for_whom_nobody_has_room_is_a_peer_and_gets_its_fee_back() {
+    let mut shop = Shop::new(EXAMPLE);
+    let seller = shop.client("ann", "gold", GOOD, "c-c");
+    let session = shop.enter("bob");
+    let ask = json!({ "session": session, "seller": seller, "packet": "gold", "request_id": "1" });
+    let id = shop.call("contract", ask).unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    shop.connect(&id, GOOD);
+    shop.now += HOUR / 2;
+    shop.provider
+        .on_gone(shop.now, &format!("peer-{seller}"), true);
+    shop.provider
+        .allowed(shop.now, &format!("peer-{id}"), false);
+    assert_eq!(
+        shop.provider.user(&id).map(|user| user.status),
+        Some(Status::P)
+    );
+    let last = shop.ledger().pop();
+    let credit = ("provider".into(), "bob".into(), "0.30".into(), "credit");
+    assert_eq!(last, Some(credit));
+}
+
+#[test]
+fn free_peers_hang_below_users_that_serve_peers() {
+    let mut shop = Shop::new(EXAMPLE);
+    let session = shop.enter("free");
+    let join = json!({ "session": session, "request_id": "1" });
+    assert_eq!(shop.call("join", join.clone()), Err(Code::Full));
+    let serving = shop.client("ann", "gold", GOOD, "c-p");
+    assert_eq!(
+        shop.call("join", join).unwrap(),
+        json!({ "id": "P1", "status": "p", "parent": serving })
+    );
+    shop.connect("P1", (3_000, 50_000, 900));
+    let allowed = shop.provider.allowed(shop.now, "peer-P1", true);
+    assert!(!allowed.servers);
+    assert_eq!(allowed.peers, [format!("peer-{serving}").into()]);
+    // Below a peer that serves peers: its name tells.
+    let set = json!({ "session": session, "status": "p-p" });
+    assert!(shop.call("set_status", set).is_ok());
+    let session = shop.enter("second");
+    let join = json!({ "session": session, "parent": "P1", "request_id": "1" });
+    assert_eq!(shop.call("join", join).unwrap()["id"], "P1_1");
+    // Free users are forgotten when they are gone.
+    shop.provider.on_gone(shop.now, "peer-P1", false);
+    shop.wait(2 * 60 * SECOND);
+    assert_eq!(shop.provider.user("P1"), None);
+}
+
+#[test]
+fn payments_are_made_before_the_contract_and_once() {
+    let mut shop = Shop::new(&format!("payment = [\"pay\", \"$x;y\"]\n{EXAMPLE}"));
+    let session = shop.enter("ann");
+    let ask = json!({ "session": session, "packet": "silver", "request_id": "1" });
+    assert_eq!(
+        shop.call("contract", ask.clone()),
+        Err(Code::PaymentPending)
+    );
+    assert_eq!(
+        shop.call("contract", ask.clone()),
+        Err(Code::PaymentPending)
+    );
+    let payment = shop.provider.poll_payment().expect("a payment");
+    assert_eq!(shop.provider.poll_payment(), None, "asked once");
+    assert_eq!(payment.amount, "0.40".parse::<Money>().unwrap());
+    assert!(shop.kept.is_empty() && shop.provider.contracts().next().is_none());
+    shop.provider.paid(&payment, Err("no funds".into()));
+    assert_eq!(
+        shop.call("contract", ask.clone()),
+        Err(Code::PaymentRefused)
+    );
+    assert_eq!(
+        shop.call("contract", ask.clone()),
+        Err(Code::PaymentPending)
+    );
+    let payment = shop.provider.poll_payment().expect("another try");
+    shop.provider.paid(&payment, Ok(Some("tx9".into())));
+    assert_eq!(shop.call("contract", ask).unwrap()["id"], "C1");
+    assert_eq!(shop.provider.ledger()[0].reference.as_deref(), Some("tx9"));
+    // Renewals are paid as well; a refusal ends the contract, and the user stays as a free peer.
+    shop.connect("C1", GOOD);
+    shop.wait(HOUR);
+    let payment = shop.provider.poll_payment().expect("the second hour");
+    shop.provider.paid(&payment, Err("card expired".into()));
+    shop.wait(SECOND);
+    assert_eq!(
+        shop.provider.user("C1").map(|user| user.status),
+        Some(Status::P)
+    );
+}
+
+#[test]
+fn who_begins_with_another_name_of_the_same_peer_is_found_again() {
+    let mut shop = Shop::new(EXAMPLE);
+    let id = shop.client("ann", "gold", GOOD, "c");
+    shop.provider.connected(shop.now, &id, "another-peer");
+    assert_eq!(
+        shop.provider.user_of("another-peer").map(|user| &*user.id),
+        Some(&*id)
+    );
+    assert_eq!(shop.provider.user_of(&format!("peer-{id}")), None);
+}
+
+#[test]
+fn history_tells_since_when() {
+    let mut shop = Shop::new(EXAMPLE);
+    let id = shop.client("ann", "gold", GOOD, "c");
+    shop.wait(10 * SECOND);
+    shop.connect(&id, (20_000, 90_000, 500));
+    let ask = |since: &str| json!({ "content": "film", "id": id, "since": since });
+    let all = shop.ask("history", ask(""), true).unwrap();
+    let since = all["samples"][1]["ts"].as_str().unwrap().to_owned();
+    let late = shop.ask("history", ask(&since), true).unwrap();
+    let latencies = |answer: &Value| -> Vec<Value> {
+        let samples = answer["samples"].as_array().unwrap();
+        samples
+            .iter()
+            .map(|sample| sample["lat_ms"].clone())
+            .collect()
+    };
+    assert_eq!(latencies(&all), [json!(20.0), json!(90.0)]);
+    assert_eq!(latencies(&late), [json!(90.0)]);
+    assert_eq!(
+        shop.ask("history", ask("yesterday"), true),
+        Err(Code::BadRequest)
+    );
+}
