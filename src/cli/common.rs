@@ -16,6 +16,7 @@ use super::value::{
 };
 use crate::ids::SwarmId;
 use crate::io::lines::Destination;
+use crate::tracker::message::Deal;
 
 /// Default of `--latency`.
 pub const LATENCY_DEFAULT: Duration = Duration::from_secs(1);
@@ -225,6 +226,8 @@ pub struct Join {
     pub window: Duration,
     /// When to give up; none is never.
     pub timeout: Option<Duration>,
+    /// What is wanted of a provider.
+    pub deal: Deal,
 }
 
 impl JoinArgs {
@@ -282,6 +285,7 @@ impl JoinArgs {
             from: self.from.or(options.from).unwrap_or_default(),
             window: span(window, options.window).unwrap_or(WINDOW_DEFAULT),
             timeout: span(self.timeout, options.timeout),
+            deal: Deal::default(),
         })
     }
 

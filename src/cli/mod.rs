@@ -4,6 +4,7 @@
 //! be wrong (a [`Tool`]'s `check`, which touches nothing), then [`run`]. Errors are one line ([`exit`]).
 
 pub mod common;
+pub mod deal;
 pub mod exit;
 pub mod layer;
 pub mod log;

@@ -6,6 +6,7 @@ use super::common::{
     Join, JoinArgs, Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats,
     StatsArgs, TrackerArgs,
 };
+use super::deal::DealArgs;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
@@ -32,6 +33,9 @@ pub struct Args {
     /// How the channel is joined.
     #[command(flatten)]
     pub join: JoinArgs,
+    /// What is wanted of a provider.
+    #[command(flatten)]
+    pub deal: DealArgs,
     /// Where the media goes: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/. Repeatable.
     #[arg(
         short,
@@ -171,10 +175,11 @@ impl Tool for Args {
         let joins = self
             .join
             .check(references, names, trackers, self.serve.window)?;
-        let join = joins
+        let mut join = joins
             .into_iter()
             .next()
             .expect("check gives one join for each channel, and at least one");
+        join.deal = self.deal.check()?;
         let media = check_outputs(&self.output)?;
         let mut serve = self.serve.check();
         if self.no_upload {

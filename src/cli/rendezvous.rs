@@ -1,13 +1,15 @@
 //! The tracker as a running program: its registry behind HTTP, records, metrics.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::exit::{CliError, Exit, reason};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::stream;
 use super::tracker::Settings;
+use super::value::Shown;
 use crate::io::clock::Clock;
 use crate::io::engine::Reporter;
 use crate::io::http::server::Server;
@@ -16,7 +18,10 @@ use crate::io::signal::{Signal, Signals};
 use crate::rng::Rng;
 use crate::stats::{Counters, Start, Tool};
 use crate::tracker::message::RejectCode;
+use crate::tracker::provider::Provider;
+use crate::tracker::provider::tariff::Tariff;
 use crate::tracker::registry::{self, Registry};
+use crate::tracker::service::Service;
 
 /// Name under which a tracker writes about all channels.
 const ALL_CHANNELS: &str = "*";
@@ -43,8 +48,16 @@ pub(super) async fn serve(
         description_check: Some(is_genuine),
         ..registry::Config::default()
     };
-    let registry = Arc::new(Mutex::new(Registry::new(config, seed)));
-    let server = Server::new(registry, move || clock.now());
+    let registry = Registry::new(config, seed);
+    let provider = match &settings.tariff {
+        Some(path) => {
+            let tariff = read_tariff(path)?;
+            Some(Provider::new(tariff, clock.epoch(), secret()?))
+        }
+        None => None,
+    };
+    let service = Arc::new(Mutex::new(Service::new(registry, provider)));
+    let server = Server::new(Arc::clone(&service), move || clock.now());
     let channels = [ALL_CHANNELS.to_owned()];
     let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
     let mut reporter = records.reporter(clock, progress, &node, &channels);
@@ -63,7 +76,12 @@ pub(super) async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop | Signal::Drain => break,
-                Signal::Reload => reporter.reopen(),
+                Signal::Reload => {
+                    reporter.reopen();
+                    if let Some(path) = &settings.tariff {
+                        reload(path, &service);
+                    }
+                }
                 Signal::Report => reporter.interval(clock.now(), &counters(&server)),
             },
             () = tokio::time::sleep_until(due) => report(&clock, &mut reporter, &server),
@@ -74,6 +92,38 @@ pub(super) async fn serve(
     let _ = serving.await;
     reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
     Ok(Exit::Done)
+}
+
+/// Reads the tariff of a provider.
+fn read_tariff(path: &Path) -> Result<Tariff, CliError> {
+    let what = || format!("cannot use tariff {}", Shown::new(&path.to_string_lossy()));
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let why = reason(&error);
+        CliError::new(Exit::Usage, what(), why)
+    })?;
+    Tariff::parse(&text).map_err(|error| CliError::new(Exit::Usage, what(), error.to_string()))
+}
+
+/// Takes a new tariff; a bad one keeps the old.
+fn reload(path: &Path, service: &Mutex<Service>) {
+    match read_tariff(path) {
+        Ok(tariff) => {
+            let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(provider) = service.provider_mut() {
+                provider.set_tariff(tariff);
+            }
+            tracing::info!("tariff read again");
+        }
+        Err(error) => tracing::error!("{error}; the old tariff stays"),
+    }
+}
+
+/// What session tokens are made with; nobody else knows it.
+fn secret() -> Result<[u8; 32], CliError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| CliError::new(Exit::Failed, "no random numbers", error.to_string()))?;
+    Ok(secret)
 }
 
 fn report(clock: &Clock, reporter: &mut Reporter, server: &Server) {

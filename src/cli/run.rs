@@ -19,7 +19,7 @@ use crate::io::signal::{self, Signals};
 use crate::node::{Role, SourceConfig, StartFrom, SwarmConfig};
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
-use crate::tracker::message::Role as TrackerRole;
+use crate::tracker::message::{Deal, Role as TrackerRole};
 
 /// Starts messages and the progress line of a tool.
 fn begin(tool: &'static str, settings: &Log) -> Progress {
@@ -124,6 +124,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
                 description: description.clone(),
                 port: base.listen.local().port(),
                 addresses: Vec::new(),
+                deal: Deal::default(),
             };
             let (announcer, urls) = base.announcer(identity, &settings.trackers);
             Rendezvous::new(announcer, urls)

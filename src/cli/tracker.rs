@@ -1,6 +1,7 @@
 //! Arguments of `p2ps-tracker`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use clap::Parser;
 
@@ -21,6 +22,9 @@ pub struct Args {
     /// Serve plain HTTP on addresses other than loopback.
     #[arg(long, help_heading = "Network")]
     pub insecure_http: bool,
+    /// Sell streams by this tariff: packets, bandwidth intervals and their prices, in TOML; read again on HUP.
+    #[arg(long, value_name = "FILE", help_heading = "Provider")]
+    pub tariff: Option<PathBuf>,
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
@@ -38,6 +42,8 @@ pub struct Args {
 /// Checked arguments of a tracker.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Tariff of a provider.
+    pub tariff: Option<PathBuf>,
     /// Where the tool is on the network; the port is TCP.
     pub net: Net,
     /// Where records go.
@@ -73,6 +79,7 @@ impl Tool for Args {
             ));
         }
         Ok(Box::new(Settings {
+            tariff: self.tariff,
             net,
             stats: self.stats.check(None)?,
             process: self.process.check(),

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod hook;
 pub mod http;
 pub mod lifecycle;
 pub mod lines;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{
-    Action, AddressKind, Body, ChannelInfo, Connect, Find, Parent, PeerAddr, PeerMode, PeerNum,
-    RejectCode, Request, RequestExt, Response, Role, Stat, SwarmAction,
+    Action, AddressKind, Body, ChannelInfo, Connect, Deal, Find, Grant, Parent, PeerAddr, PeerMode,
+    PeerNum, RejectCode, Request, RequestExt, Response, Role, Stat, SwarmAction,
 };
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Instant, micros};
 
 mod answers;
 
@@ -76,6 +76,8 @@ pub struct Identity {
     pub port: u16,
     /// Own addresses, for trackers that believe them; ours does not.
     pub addresses: Vec<SocketAddr>,
+    /// What is wanted of a provider.
+    pub deal: Deal,
 }
 
 /// How the announcing peer does: what every report carries.
@@ -89,10 +91,10 @@ pub struct Facts {
     pub parent: Option<String>,
     /// Upload capability in kbit/s.
     pub uplink_kbps: Option<u64>,
-    /// Rate of the stream in kbit/s.
-    pub kbps: Option<u64>,
     /// Cumulative latency in microseconds.
     pub latency_us: Option<u64>,
+    /// Jitter in microseconds.
+    pub jitter_us: Option<u64>,
     /// Bytes sent to the swarm.
     pub uploaded_bytes: u64,
     /// Bytes received from the swarm.
@@ -103,9 +105,35 @@ pub struct Facts {
     pub links: u64,
 }
 
+/// Rates of what was sent and received, between two looks at least a second apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rates {
+    since: Option<(Instant, u64, u64)>,
+    sent_kbps: Option<u64>,
+    received_kbps: Option<u64>,
+}
+
+impl Rates {
+    fn on_bytes(&mut self, now: Instant, facts: &Facts) {
+        let bytes = (facts.uploaded_bytes, facts.downloaded_bytes);
+        if let Some((at, sent, received)) = self.since {
+            let span_ms = micros(now - at) / 1000;
+            if span_ms < 1000 {
+                return;
+            }
+            let rate = |now: u64, then: u64| now.saturating_sub(then).saturating_mul(8) / span_ms;
+            self.sent_kbps = Some(rate(bytes.0, sent));
+            self.received_kbps = Some(rate(bytes.1, received));
+        }
+        self.since = Some((now, bytes.0, bytes.1));
+    }
+}
+
 /// What an announcer has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// Who we are to a provider, or are from now on.
+    Granted(Grant),
     /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet.
     Parents(Vec<Parent>),
     /// The channel, as a tracker tells it; its description is yet to be verified.
@@ -191,6 +219,7 @@ impl Tracker {
 pub struct Announcer {
     identity: Identity,
     facts: Facts,
+    rates: Rates,
     trackers: Vec<Tracker>,
     rng: Rng,
     transaction_prefix: u32,
@@ -198,6 +227,7 @@ pub struct Announcer {
     is_wanting: bool,
     is_leaving: bool,
     channel: Option<ChannelInfo>,
+    granted: Option<Grant>,
     events: VecDeque<Event>,
 }
 
@@ -224,12 +254,14 @@ impl Announcer {
             is_wanting: identity.role != Role::Source,
             identity,
             facts: Facts::default(),
+            rates: Rates::default(),
             trackers: (0..trackers.min(TRACKERS_MAX)).map(|_| tracker()).collect(),
             transaction_prefix: rng.next_u32(),
             transactions: 0,
             rng,
             is_leaving: false,
             channel: None,
+            granted: None,
             events: VecDeque::new(),
         }
     }
@@ -244,6 +276,7 @@ impl Announcer {
         let is_news = facts.depth != self.facts.depth
             || facts.parent != self.facts.parent
             || (facts.slots_free == 0) != (self.facts.slots_free == 0);
+        self.rates.on_bytes(now, &facts);
         self.facts = facts;
         if is_news {
             for tracker in &mut self.trackers {
@@ -485,8 +518,11 @@ impl Announcer {
             slots_free: Some(facts.slots_free),
             depth: if is_source { Some(1) } else { facts.depth },
             parent: facts.parent.clone(),
-            kbps: facts.kbps,
+            kbps: self.rates.received_kbps,
+            sent_kbps: self.rates.sent_kbps,
             latency_us: facts.latency_us,
+            jitter_us: facts.jitter_us,
+            deal: identity.deal.clone(),
             ..RequestExt::default()
         }
     }

@@ -279,6 +279,38 @@ pub struct RequestExt {
     /// Cumulative latency from the source, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<u64>,
+    /// Jitter with which the stream arrives, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_us: Option<u64>,
+    /// Upload in use, in kbit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_kbps: Option<u64>,
+    /// What it wants of a provider.
+    #[serde(flatten)]
+    pub deal: Deal,
+}
+
+/// What a peer wants of a provider that sells the channel, and who it says it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Deal {
+    /// Name of the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Session of the provider's API in which it contracted or joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Packet that it buys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packet: Option<String>,
+    /// Bandwidth interval that it buys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<String>,
+    /// Whom it wants to hang below: `provider`, or a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seller: Option<String>,
+    /// Status that it wants: whom it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
 }
 
 impl Default for RequestExt {
@@ -296,6 +328,9 @@ impl Default for RequestExt {
             parent: None,
             kbps: None,
             latency_us: None,
+            jitter_us: None,
+            sent_kbps: None,
+            deal: Deal::default(),
         }
     }
 }
@@ -365,9 +400,26 @@ pub struct ResponseExt {
     /// The channel that the request named, or that its swarm belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<ChannelInfo>,
+    /// Who the asker is to a provider.
+    #[serde(flatten)]
+    pub grant: Option<Grant>,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reject: Option<Reject>,
+}
+
+/// Who somebody is to the provider, and on which terms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Grant {
+    /// Identifier that the provider assigned.
+    pub id: String,
+    /// Status: what it is, and whom it may serve.
+    pub status: String,
+    /// Below whom: `provider`, or a user.
+    pub parent: String,
+    /// The contract, of whoever pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<serde_json::Value>,
 }
 
 /// A peer that one could ask for the stream.

@@ -131,11 +131,22 @@ pub struct Registry {
     peer_timers: BTreeSet<(Instant, PeerNo)>,
     channel_timers: BTreeSet<(Instant, Arc<str>)>,
     replays: Replays,
+    /// Peers that are not registered any more, and whether they said so.
+    gone: Vec<(Arc<str>, bool)>,
     stats: Stats,
 }
 
+/// Whom a provider lets somebody ask; whoever is not named here is not told of.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed<'a> {
+    /// Sources and relays.
+    pub servers: bool,
+    /// Peers by their identifiers.
+    pub peers: &'a [Arc<str>],
+}
+
 /// Why an action or a request was refused: the reason, and a line for people.
-type Refusal = (RejectCode, String);
+pub(super) type Refusal = (RejectCode, String);
 
 impl Registry {
     /// An empty tracker.
@@ -154,6 +165,7 @@ impl Registry {
             peer_timers: BTreeSet::new(),
             channel_timers: BTreeSet::new(),
             replays: Replays::default(),
+            gone: Vec::new(),
             stats: Stats::default(),
         }
     }
@@ -187,6 +199,17 @@ impl Registry {
 
     /// Answers one request from `from`, the other end of its connection.
     pub fn handle(&mut self, now: Instant, from: SocketAddr, request: &Request) -> Response {
+        self.handle_allowed(now, from, request, None)
+    }
+
+    /// The same, telling only of those whom a provider allows.
+    pub fn handle_allowed(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        request: &Request,
+        allowed: Option<Allowed<'_>>,
+    ) -> Response {
         self.handle_timeout(now);
         self.stats.requests_total += 1;
         let ip = from.ip().to_canonical();
@@ -211,13 +234,14 @@ impl Registry {
                     request,
                     connect,
                     known,
+                    allowed,
                 )
             }
             Body::Find(find) => {
                 self.stats.finds_total += 1;
                 known
                     .ok_or_else(not_registered)
-                    .and_then(|no| self.find(now, no, request, find))
+                    .and_then(|no| self.find(now, no, request, find, allowed))
             }
             Body::StatReport(stats) => {
                 self.stats.reports_total += 1;
@@ -253,7 +277,7 @@ impl Registry {
                 break;
             }
             self.stats.expired_total += 1;
-            self.remove(no);
+            self.remove(no, false);
         }
         while self
             .channel_timers
@@ -273,6 +297,33 @@ impl Registry {
         let channel = self.channel_timers.first().map(|(expires, _)| *expires);
         let replay = self.replays.next_expiry();
         [peer, channel, replay].into_iter().flatten().min()
+    }
+
+    /// A peer that is not registered any more, and whether it said so itself.
+    pub fn poll_gone(&mut self) -> Option<(Arc<str>, bool)> {
+        self.gone.pop()
+    }
+
+    /// The channel that a request is about: the one it names, or the one whose swarm it names.
+    pub fn channel_of(&self, swarm_id: &str, ext: Option<&RequestExt>) -> Option<Arc<str>> {
+        match swarm_id {
+            "" => {
+                let name = ext?.channel.as_deref()?;
+                self.channels
+                    .get_key_value(name)
+                    .map(|(name, _)| Arc::clone(name))
+            }
+            swarm_id => self.swarms.get(swarm_id)?.channel.clone(),
+        }
+    }
+
+    /// Whether a source or relay of a channel would take one more.
+    pub fn has_room(&self, channel: &str) -> bool {
+        let swarm = self
+            .channels
+            .get(channel)
+            .and_then(|channel| self.swarms.get(&channel.swarm_id));
+        swarm.is_some_and(|swarm| self.has_server_with_room(swarm))
     }
 
     /// Counters, and what is registered now.
@@ -318,6 +369,7 @@ impl Registry {
         request: &Request,
         connect: &Connect,
         known: Option<PeerNo>,
+        allowed: Option<Allowed<'_>>,
     ) -> Result<Response, Refusal> {
         // RFC 7846 §2.3.2: registered first, and unregistered again when no action was valid.
         let no = match known {
@@ -372,7 +424,7 @@ impl Registry {
             .get(&no)
             .is_some_and(|peer| !peer.swarms.is_empty());
         if !is_member {
-            self.remove(no);
+            self.remove(no, true);
         }
         if results.iter().all(|result| !result.is_ok)
             && let Some(refusal) = refusal
@@ -390,7 +442,7 @@ impl Registry {
             let Some(result) = results.get_mut(index) else {
                 continue;
             };
-            let (group, parents) = self.peer_list(now, no, &result.swarm_id, wanted);
+            let (group, parents) = self.peer_list(now, no, &result.swarm_id, wanted, allowed);
             wanted -= group.len();
             result.peer_group = Some(group);
             ext.parents.extend(parents);
@@ -417,13 +469,15 @@ impl Registry {
         no: PeerNo,
         request: &Request,
         find: &Find,
+        allowed: Option<Allowed<'_>>,
     ) -> Result<Response, Refusal> {
         let swarm = self.resolve(&find.swarm_id, request.ext.as_ref())?;
         if !self.swarms.contains_key(&swarm) {
             return Err((RejectCode::Forbidden, "swarm_id: no such swarm".to_owned()));
         }
         self.refresh(now, no, request.ext.as_ref());
-        let (group, parents) = self.peer_list(now, no, &swarm, wanted(find.peer_num.as_ref()));
+        let count = wanted(find.peer_num.as_ref());
+        let (group, parents) = self.peer_list(now, no, &swarm, count, allowed);
         let mut response = Response::success(request.transaction_id.clone());
         response.swarm_result.push(SwarmResult {
             swarm_id: swarm.to_string(),
@@ -433,7 +487,7 @@ impl Registry {
         response.ext = request.ext.is_some().then(|| ResponseExt {
             parents,
             channel: self.channel_info(&swarm),
-            reject: None,
+            ..ResponseExt::default()
         });
         Ok(response)
     }
@@ -479,8 +533,9 @@ impl Registry {
         asker: PeerNo,
         swarm: &str,
         count: usize,
+        allowed: Option<Allowed<'_>>,
     ) -> (Vec<PeerInfo>, Vec<Parent>) {
-        let chosen = self.choose(now, asker, swarm, count);
+        let chosen = self.choose(now, asker, swarm, count, allowed);
         let mut group = Vec::with_capacity(chosen.len());
         let mut parents = Vec::with_capacity(chosen.len());
         for (position, no) in chosen.iter().enumerate() {
@@ -517,7 +572,7 @@ impl Registry {
         (group, parents)
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         transaction_id: String,
         with_reason: bool,

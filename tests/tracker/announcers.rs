@@ -2,7 +2,7 @@
 
 use p2ps::rng::Rng;
 use p2ps::tracker::announce::{Announcer, Event, Facts, Identity};
-use p2ps::tracker::message::Role;
+use p2ps::tracker::message::{Deal, Role};
 
 use super::*;
 
@@ -16,6 +16,7 @@ fn announcer(role: Role, trackers: usize) -> Announcer {
         description: (role == Role::Source).then(|| bytes::Bytes::from_static(b"signed")),
         port: 7850,
         addresses: Vec::new(),
+        deal: Deal::default(),
     };
     let rng = Rng::new(Seed::from_number(role as u64));
     let mut announcer = Announcer::new(Instant::ZERO, identity, trackers, rng);

@@ -10,6 +10,7 @@ use p2ps::io::http::{self, Answer, HttpError};
 use p2ps::rng::Seed;
 use p2ps::time::Instant;
 use p2ps::tracker::registry::{Config, Registry, Stats};
+use p2ps::tracker::service::Service;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,7 +46,8 @@ impl Tracker {
             let micros = Arc::clone(&micros);
             move || Instant::from_micros(micros.load(Ordering::Relaxed))
         };
-        let server = Server::new(Arc::new(Mutex::new(registry)), clock).with_options(options);
+        let service = Arc::new(Mutex::new(Service::new(registry, None)));
+        let server = Server::new(service, clock).with_options(options);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.clone().serve(listener, async {
             let _ = stopped.await;

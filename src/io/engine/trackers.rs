@@ -12,6 +12,7 @@ use crate::io::clock::Clock;
 use crate::io::http;
 use crate::time::Instant;
 use crate::tracker::announce::{Announcer, Event, Facts};
+use crate::tracker::message::Grant;
 
 /// How long a tracker may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(5);
@@ -168,7 +169,23 @@ fn trouble(urls: &[String], event: Event) -> Option<News> {
             "tracker {} answers again",
             name(tracker)
         ))),
+        Event::Granted(grant) => Some(News::Fine(granted(&grant))),
         Event::Parents(_) | Event::Channel(_) => None,
+    }
+}
+
+/// Who we are to a provider, in one line.
+fn granted(grant: &Grant) -> String {
+    let contract = |name: &str| grant.contract.as_ref()?.get(name)?.as_str();
+    let below = format!("{} below {}", grant.status, grant.parent);
+    match (contract("terms"), contract("price"), contract("unit")) {
+        (Some(terms), Some(price), Some(unit)) => {
+            format!(
+                "we are {} ({below}): {terms} at {price} per {unit}",
+                grant.id
+            )
+        }
+        _ => format!("we are {} ({below})", grant.id),
     }
 }
 
@@ -186,6 +203,8 @@ pub struct Found {
 pub enum NotFound {
     /// A tracker answered that there is no such channel.
     NoChannel,
+    /// A tracker does not admit us: the reason.
+    Refused(String),
     /// No tracker answered: each with what happened.
     Unreachable(Vec<(String, String)>),
     /// Asked to stop meanwhile.
@@ -210,6 +229,7 @@ pub async fn find_channel(
     let (sender, mut answers) = mpsc::unbounded_channel();
     let mut unreachable: Vec<(String, String)> = Vec::new();
     let mut no_channel = false;
+    let mut refused = None;
     let mut parents = Vec::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -257,7 +277,9 @@ pub async fn find_channel(
                         "refused by {}: {why}",
                         urls.get(tracker).map_or("", String::as_str)
                     ));
+                    refused = Some(why);
                 }
+                Event::Granted(grant) => tracing::info!("{}", granted(&grant)),
                 Event::Recovered { .. } => {}
             }
         }
@@ -266,7 +288,9 @@ pub async fn find_channel(
         }
         let end = timeout.map(|timeout| Instant::ZERO + timeout);
         let give_up = || {
-            if no_channel {
+            if let Some(why) = &refused {
+                NotFound::Refused(why.clone())
+            } else if no_channel {
                 NotFound::NoChannel
             } else {
                 NotFound::Unreachable(unreachable.clone())

@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http_body_util::BodyExt;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,10 +33,16 @@ use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout, timeout_
 use crate::time::Instant;
 use crate::tracker::address::{Scope, network, scope};
 use crate::tracker::message;
-use crate::tracker::registry::{Registry, Stats};
+use crate::tracker::provider::change::Change;
+use crate::tracker::registry::Stats;
+use crate::tracker::service::{Answer, Service};
 
+mod api;
+mod documents;
+mod hooks;
 mod traffic;
 
+use documents::{channel, channels, healthz, metrics, readyz};
 use traffic::{Traffic, Watched};
 
 /// Pause after an accept that failed, for want of descriptors as a rule: those who are served go on meanwhile.
@@ -67,6 +74,8 @@ pub struct Options {
     pub connections_per_address: usize,
     /// Connections in all.
     pub connections_max: usize,
+    /// How long an answer may wait for a payment.
+    pub payment_timeout: Duration,
 }
 
 impl Default for Options {
@@ -79,6 +88,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(30),
             connections_per_address: 64,
             connections_max: 8192,
+            payment_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -119,10 +129,19 @@ struct Open {
 /// Gives the time; the shell's clock, or a test's.
 type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
+/// Whether changes are durable, or why not.
+pub type Kept = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// Makes changes durable, in the order of its calls.
+pub type Keeper = Arc<dyn Fn(Vec<Change>) -> Kept + Send + Sync>;
+
 /// One tracker behind HTTP. Clones are the same tracker.
 #[derive(Clone)]
 pub struct Server {
-    registry: Arc<Mutex<Registry>>,
+    service: Arc<Mutex<Service>>,
+    keeper: Keeper,
+    /// Counts payments that were made or refused.
+    paid: Arc<watch::Sender<u64>>,
     clock: Clock,
     options: Options,
     counters: Arc<Counters>,
@@ -157,24 +176,26 @@ pub async fn bind(addr: SocketAddr, insecure_http: bool) -> io::Result<TcpListen
     TcpListener::bind(addr).await
 }
 
-/// Serves `registry` on `listener` with the default [`Options`] until `shutdown` completes.
+/// Serves `service` on `listener` with the default [`Options`] until `shutdown` completes.
 pub async fn serve(
     listener: TcpListener,
-    registry: Arc<Mutex<Registry>>,
+    service: Arc<Mutex<Service>>,
     clock: impl Fn() -> Instant + Send + Sync + 'static,
     shutdown: impl Future<Output = ()>,
 ) {
-    Server::new(registry, clock).serve(listener, shutdown).await;
+    Server::new(service, clock).serve(listener, shutdown).await;
 }
 
 impl Server {
-    /// A server for a registry, with the default [`Options`].
+    /// A server for a tracker, with the default [`Options`], that keeps nothing.
     pub fn new(
-        registry: Arc<Mutex<Registry>>,
+        service: Arc<Mutex<Service>>,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
         Self {
-            registry,
+            service,
+            keeper: Arc::new(|_| Box::pin(std::future::ready(Ok(())))),
+            paid: Arc::new(watch::Sender::new(0)),
             clock: Arc::new(clock),
             options: Options::default(),
             counters: Arc::default(),
@@ -189,9 +210,15 @@ impl Server {
         self
     }
 
+    /// The same server, making durable what must be before it answers.
+    pub fn with_keeper(mut self, keeper: Keeper) -> Self {
+        self.keeper = keeper;
+        self
+    }
+
     /// What the registry counts, after forgetting what expired.
     pub fn stats(&self) -> Stats {
-        self.registry().stats()
+        self.service().stats()
     }
 
     /// What the server counts below PPSTP.
@@ -221,7 +248,7 @@ impl Server {
                 biased;
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => {}
-                _ = tick.tick() => drop(self.registry()),
+                _ = tick.tick() => self.tick(),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, from)) => {
                         is_failing = false;
@@ -254,11 +281,51 @@ impl Server {
         }
     }
 
-    /// The registry, with everything forgotten that expired by now.
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        let mut registry = lock(&self.registry);
-        registry.handle_timeout((self.clock)());
-        registry
+    /// The tracker, with everything forgotten that expired by now.
+    fn service(&self) -> MutexGuard<'_, Service> {
+        let mut service = lock(&self.service);
+        let changes = service.handle_timeout((self.clock)());
+        if !changes.is_empty() {
+            // Nobody waits for it; the store says itself when it cannot.
+            tokio::spawn((self.keeper)(changes));
+        }
+        service
+    }
+
+    /// Asks the tracker something and gives the answer when what it rests on is durable. Asks again when a payment that
+    /// it waits for was made.
+    async fn answer(&self, mut ask: impl FnMut(&mut Service, Instant) -> Answer) -> Response {
+        let deadline = TokioInstant::now() + self.options.payment_timeout;
+        let mut paid = self.paid.subscribe();
+        loop {
+            paid.borrow_and_update();
+            let answer = {
+                let mut service = lock(&self.service);
+                match ask(&mut service, (self.clock)()) {
+                    Answer::Reply(reply, changes) if changes.is_empty() => Some((reply, None)),
+                    // Handed over under the lock: the order on disk is the order in memory.
+                    Answer::Reply(reply, changes) => Some((reply, Some((self.keeper)(changes)))),
+                    Answer::Later => None,
+                }
+            };
+            let Some((reply, kept)) = answer else {
+                self.start_payments();
+                if timeout_at(deadline, paid.changed()).await.is_err() {
+                    let why = "the payment is under way, ask again";
+                    return error(StatusCode::SERVICE_UNAVAILABLE, why);
+                }
+                continue;
+            };
+            if let Some(kept) = kept
+                && let Err(why) = kept.await
+            {
+                let why = format!("not stored: {why}");
+                return error(StatusCode::SERVICE_UNAVAILABLE, &why);
+            }
+            let status =
+                StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            return (status, reply.body).into_response();
+        }
     }
 
     /// A slot for a connection, or a short refusal and none.
@@ -288,6 +355,32 @@ impl Server {
             open: Arc::clone(&self.open),
             network,
         })
+    }
+
+    /// The body of a request, or the answer to one that is too long, too slow or cut short.
+    async fn body(
+        &self,
+        request: Request<Body>,
+        traffic: &Traffic,
+    ) -> Result<Vec<u8>, Box<Response>> {
+        let refusal = match read_body(&self.options, request).await {
+            Ok(body) => {
+                traffic.request_is_read();
+                return Ok(body);
+            }
+            Err(BodyError::TooLong) => {
+                count(&self.counters.oversized);
+                let why = format!("request body over {} bytes", self.options.body_bytes_max);
+                error(StatusCode::PAYLOAD_TOO_LARGE, &why)
+            }
+            Err(BodyError::TooSlow) => {
+                count(&self.counters.timeouts);
+                let why = "request body did not come in time";
+                error(StatusCode::REQUEST_TIMEOUT, why)
+            }
+            Err(BodyError::Broken) => error(StatusCode::BAD_REQUEST, "request body cut short"),
+        };
+        Err(Box::new(closing(refusal)))
     }
 
     async fn connection(
@@ -357,6 +450,7 @@ impl Server {
             .route("/metrics", get(metrics).fallback(ppstp))
             .route("/v1/channels", get(channels).fallback(ppstp))
             .route("/v1/channels/{name}", get(channel).fallback(ppstp))
+            .route("/v1/{name}", get(api::get).post(api::post))
             .fallback(ppstp)
             .with_state(self)
     }
@@ -402,32 +496,20 @@ async fn ppstp(
     if request.headers().contains_key(ORIGIN) {
         return error(StatusCode::FORBIDDEN, "requests of web pages are not taken");
     }
-    let body = match read_body(&server.options, request).await {
+    let body = match server.body(request, &traffic).await {
         Ok(body) => body,
-        Err(BodyError::TooLong) => {
-            count(&server.counters.oversized);
-            let why = format!("request body over {} bytes", server.options.body_bytes_max);
-            return closing(error(StatusCode::PAYLOAD_TOO_LARGE, &why));
-        }
-        Err(BodyError::TooSlow) => {
-            count(&server.counters.timeouts);
-            return closing(error(
-                StatusCode::REQUEST_TIMEOUT,
-                "request body did not come in time",
-            ));
-        }
-        Err(BodyError::Broken) => {
-            return closing(error(StatusCode::BAD_REQUEST, "request body cut short"));
-        }
+        Err(refusal) => return *refusal,
     };
-    traffic.request_is_read();
-    let now = (server.clock)();
-    let reply = lock(&server.registry).handle_body(now, from, &body);
-    let (status, kind) = match reply.status {
-        200 => (StatusCode::OK, message::CONTENT_TYPE),
-        _ => (StatusCode::BAD_REQUEST, "application/json"),
+    let mut response = server
+        .answer(|service, now| service.handle_body(now, from, &body))
+        .await;
+    let kind = match response.status() {
+        StatusCode::OK => message::CONTENT_TYPE,
+        _ => "application/json",
     };
-    (status, [(CONTENT_TYPE, kind)], reply.body).into_response()
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 enum BodyError {
@@ -470,96 +552,6 @@ async fn read_body(options: &Options, request: Request<Body>) -> Result<Vec<u8>,
             Err(_) => return Err(BodyError::TooSlow),
         }
     }
-}
-
-async fn healthz() -> &'static str {
-    "ok\n"
-}
-
-async fn readyz(State(server): State<Server>) -> Response {
-    if server.is_stopping.load(Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
-    }
-    "ready\n".into_response()
-}
-
-async fn metrics(State(server): State<Server>) -> Response {
-    let text = render_metrics(&server.stats(), &server.http_stats());
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], text).into_response()
-}
-
-async fn channels(State(server): State<Server>) -> Response {
-    #[derive(serde::Serialize)]
-    struct Entry {
-        name: String,
-        swarm_id: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        title: Option<String>,
-        peers: usize,
-    }
-    #[derive(serde::Serialize)]
-    struct List {
-        channels: Vec<Entry>,
-    }
-    let channels = server
-        .registry()
-        .channels()
-        .map(|record| Entry {
-            name: record.info.name,
-            swarm_id: record.info.swarm_id,
-            title: record.info.title,
-            peers: record.peers,
-        })
-        .collect();
-    axum::Json(List { channels }).into_response()
-}
-
-async fn channel(State(server): State<Server>, Path(name): Path<String>) -> Response {
-    let record = server.registry().channel(&name);
-    match record {
-        Some(record) => axum::Json(record).into_response(),
-        None => error(StatusCode::NOT_FOUND, "no such channel"),
-    }
-}
-
-/// Every counter in the text form of Prometheus.
-fn render_metrics(stats: &Stats, http: &HttpStats) -> String {
-    let rows = [
-        ("requests_total", "counter", stats.requests_total),
-        ("connects_total", "counter", stats.connects_total),
-        ("finds_total", "counter", stats.finds_total),
-        ("reports_total", "counter", stats.reports_total),
-        ("joins_total", "counter", stats.joins_total),
-        ("leaves_total", "counter", stats.leaves_total),
-        ("expired_total", "counter", stats.expired_total),
-        ("replays_total", "counter", stats.replays_total),
-        ("peers", "gauge", stats.peers as u64),
-        ("swarms", "gauge", stats.swarms as u64),
-        ("channels", "gauge", stats.channels as u64),
-        ("http_connections_total", "counter", http.connections_total),
-        ("http_refused_total", "counter", http.refused_total),
-        ("http_timeouts_total", "counter", http.timeouts_total),
-        ("http_oversized_total", "counter", http.oversized_total),
-        (
-            "http_accept_errors_total",
-            "counter",
-            http.accept_errors_total,
-        ),
-        ("http_connections", "gauge", http.connections),
-    ];
-    let mut text = String::new();
-    for (name, kind, value) in rows {
-        text += &format!("# TYPE p2ps_tracker_{name} {kind}\np2ps_tracker_{name} {value}\n");
-    }
-    text += "# TYPE p2ps_tracker_rejects_total counter\n";
-    for (code, value) in stats.rejects() {
-        text += &format!(
-            "p2ps_tracker_rejects_total{{reason=\"{}\"}} {value}\n",
-            code.name()
-        );
-    }
-    text
 }
 
 /// An error that is none of PPSTP: `{"error":"…"}`.

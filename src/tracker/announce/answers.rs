@@ -94,6 +94,12 @@ impl Announcer {
                 return;
             }
         }
+        if let Some(grant) = ext.grant
+            && self.granted.as_ref() != Some(&grant)
+        {
+            self.granted = Some(grant.clone());
+            self.events.push_back(Event::Granted(grant));
+        }
         if let Some(channel) = ext.channel
             && Some(&channel.swarm_id) == self.identity.swarm_id.as_ref()
             && self.channel.as_ref() != Some(&channel)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::rng::Seed;
+use crate::tracker::message::Deal;
 use crate::tracker::registry::{Config, Registry};
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
@@ -24,6 +25,7 @@ fn identity(peer: &str, role: Role) -> Identity {
         description: (role == Role::Source).then(|| Bytes::from_static(b"signed")),
         port: 7850,
         addresses: Vec::new(),
+        deal: Deal::default(),
     }
 }
 

@@ -94,11 +94,15 @@ pub enum RejectCode {
     BadDescription,
     /// The tracker is full, or this address has taken its share.
     Full,
+    /// The provider does not sell or give what was asked for.
+    NotAdmitted,
+    /// The payment is under way.
+    PaymentPending,
 }
 
 impl RejectCode {
     /// Every reason, in the order of [`index`](Self::index).
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::BadRequest,
         Self::Version,
         Self::NotRegistered,
@@ -107,6 +111,8 @@ impl RejectCode {
         Self::NameTaken,
         Self::BadDescription,
         Self::Full,
+        Self::NotAdmitted,
+        Self::PaymentPending,
     ];
 
     /// Position in [`ALL`](Self::ALL).
@@ -125,6 +131,8 @@ impl RejectCode {
             Self::NameTaken => "name_taken",
             Self::BadDescription => "bad_description",
             Self::Full => "full",
+            Self::NotAdmitted => "not_admitted",
+            Self::PaymentPending => "payment_pending",
         }
     }
 
@@ -137,8 +145,9 @@ impl RejectCode {
             | Self::Forbidden
             | Self::NoSuchChannel
             | Self::NameTaken
-            | Self::BadDescription => ErrorCode::ForbiddenAction,
-            Self::Full => ErrorCode::ServiceUnavailable,
+            | Self::BadDescription
+            | Self::NotAdmitted => ErrorCode::ForbiddenAction,
+            Self::Full | Self::PaymentPending => ErrorCode::ServiceUnavailable,
         }
     }
 }

@@ -10,9 +10,10 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
 use super::{
-    Action, AddressKind, Body, ChannelInfo, Connect, ErrorCode, Find, Parent, PeerAddr, PeerInfo,
-    PeerMode, PeerNum, Reject, RejectCode, Request, RequestError, RequestExt, Response,
-    ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX, VERSION, is_channel_name,
+    Action, AddressKind, Body, ChannelInfo, Connect, Deal, ErrorCode, Find, Grant, Parent,
+    PeerAddr, PeerInfo, PeerMode, PeerNum, Reject, RejectCode, Request, RequestError, RequestExt,
+    Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX, VERSION,
+    is_channel_name,
 };
 use crate::tracker::json::{
     self, ADDRESSES_MAX, BODY_BYTES_MAX, IDENTIFIER_BYTES_MAX, RESPONSE_BYTES_MAX,
@@ -353,6 +354,32 @@ fn request_ext(object: &Map<String, Value>) -> Needed<RequestExt> {
             .transpose()?,
         kbps: number("kbps"),
         latency_us: number("latency_us"),
+        jitter_us: number("jitter_us"),
+        sent_kbps: number("sent_kbps"),
+        deal: deal(object)?,
+    })
+}
+
+fn deal(object: &Map<String, Value>) -> Needed<Deal> {
+    let name = |member: &str| match object.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) if is_channel_name(name) => Ok(Some(name.clone())),
+        Some(_) => Err(format!("{member}: need 1 to 64 of A-Z a-z 0-9 . _ -")),
+    };
+    Ok(Deal {
+        user: name("user")?,
+        session: name("session")?,
+        packet: name("packet")?,
+        interval: name("interval")?,
+        seller: name("seller")?,
+        status: match object.get("status") {
+            None | Some(Value::Null) => None,
+            // Whether there is such a status is the provider's affair; none is longer.
+            Some(Value::String(status)) if status.len() <= 8 && is_plain(status) => {
+                Some(status.clone())
+            }
+            Some(_) => return Err("status: need c, c-c, c-p, c-c,p, p or p-p".to_owned()),
+        },
     })
 }
 
@@ -385,11 +412,28 @@ fn response_ext(object: &Map<String, Value>) -> ResponseExt {
             .get("channel")
             .and_then(Value::as_object)
             .and_then(channel_info),
+        grant: grant(object),
         reject: object
             .get("reject")
             .and_then(Value::as_object)
             .and_then(reject),
     }
+}
+
+fn grant(object: &Map<String, Value>) -> Option<Grant> {
+    let word = |member: &str| {
+        let word = object.get(member)?.as_str()?;
+        (word.len() <= IDENTIFIER_BYTES_MAX && is_plain(word)).then(|| word.to_owned())
+    };
+    Some(Grant {
+        id: word("id")?,
+        status: word("status")?,
+        parent: word("parent")?,
+        contract: object
+            .get("contract")
+            .filter(|value| value.is_object())
+            .cloned(),
+    })
 }
 
 fn parent(value: &Value) -> Option<Parent> {

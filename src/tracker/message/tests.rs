@@ -161,6 +161,7 @@ fn our_own_members_come_back_as_they_went() {
     let mut response = Response::success("1".to_owned());
     response.report_interval_s = Some(10);
     response.ext = Some(ResponseExt {
+        grant: None,
         parents: vec![Parent {
             peer: "aa".to_owned(),
             addr: "[2001:db8::1]:7850".parse().expect("an address"),

@@ -177,7 +177,7 @@ impl Provider {
             || ask.unit.is_some_and(|unit| unit != offer.unit)
         {
             let text = format!(
-                "{} costs {} {} a {}: prices are the provider's",
+                "{} costs {} {} per {}: prices are the provider's",
                 offer.name,
                 offer.price,
                 self.tariff.currency,
@@ -267,7 +267,7 @@ impl Provider {
     fn interval(&self, name: &str) -> Result<&Interval, Refused> {
         self.tariff.interval(name).ok_or_else(|| Refused {
             code: Code::NoSuchTerms,
-            text: format!("no interval {name:?} in the tables"),
+            text: format!("no interval {name} in the tables"),
         })
     }
 
@@ -285,7 +285,7 @@ impl Provider {
         match ask.terms {
             Some(Terms::Packet(name)) => {
                 let Some(packet) = self.tariff.packet(name) else {
-                    let text = format!("no packet {name:?} in the tables");
+                    let text = format!("no packet {name} in the tables");
                     return refused(Code::NoSuchTerms, text);
                 };
                 // A client sells what it has itself, or something less.

@@ -307,11 +307,15 @@ impl Provider {
         let mega = |kbps: u64| kbps as f64 / 1000.0;
         let milli = |us: u64| us as f64 / 1000.0;
         let qos = Qos {
-            // What it can carry; where nobody says so, what it was seen to carry.
+            // What it can carry; where nobody says so, what it was seen to carry: a stream at least, and not only
+            // acknowledgements.
             bw_mbps: report
                 .uplink_kbps
+                .or_else(|| {
+                    let stream = report.kbps.filter(|kbps| *kbps > 0)?;
+                    report.sent_kbps.filter(|sent| *sent >= stream / 2)
+                })
                 .map(mega)
-                .or_else(|| report.sent_kbps.map(mega).filter(|sent| *sent > 0.0))
                 .or(user.qos.bw_mbps),
             lat_ms: report.latency_us.map(milli).or(user.qos.lat_ms),
             jit_ms: report.jitter_us.map(milli).or(user.qos.jit_ms),

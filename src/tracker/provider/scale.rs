@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(signals(step, 60), [(15, Signal::Up(2))]);
         // A peak that is shorter is none.
         let peak = |second: u64| Load {
-            load: Some(if second % 9 == 0 { 0.5 } else { 0.9 }),
+            load: Some(if second.is_multiple_of(9) { 0.5 } else { 0.9 }),
             servers: 4,
             outside: 0.0,
         };

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Peer, PeerNo, Registry};
+use super::{Allowed, Peer, PeerNo, Registry, Swarm};
 use crate::time::Instant;
 use crate::tracker::address::{may_learn, network};
 use crate::tracker::message::{PeerMode, Role};
@@ -95,6 +95,20 @@ impl Peer {
     }
 }
 
+impl Allowed<'_> {
+    fn admits(&self, peer: &Peer, swarm: &str) -> bool {
+        let is_server = match peer.role {
+            Some(role) => role != Role::Peer,
+            // A plain peer does not say; who seeds is taken for a server.
+            None => peer.swarms.get(swarm) == Some(&PeerMode::Seeder),
+        };
+        match is_server {
+            true => self.servers,
+            false => self.peers.contains(&peer.id),
+        }
+    }
+}
+
 impl Registry {
     /// Takes a peer out of the order of its swarms; to be done before anything that its rank depends on changes.
     pub(super) fn unlist(&mut self, no: PeerNo) {
@@ -138,12 +152,21 @@ impl Registry {
         asker: PeerNo,
         swarm: &str,
         count: usize,
+        allowed: Option<Allowed<'_>>,
     ) -> Vec<PeerNo> {
-        let (Some(swarm), Some(me)) = (self.swarms.get(swarm), self.peers.get(&asker)) else {
+        let (Some(table), Some(me)) = (self.swarms.get(swarm), self.peers.get(&asker)) else {
             return Vec::new();
         };
+        // A few who are named are looked up; of many, the best are looked at.
+        let named: Vec<(Rank, PeerNo)> = allowed
+            .filter(|allowed| !allowed.servers)
+            .map_or_else(Vec::new, |allowed| self.ranked(swarm, allowed.peers));
+        let order: &mut dyn Iterator<Item = &(Rank, PeerNo)> = match allowed {
+            Some(allowed) if !allowed.servers => &mut named.iter(),
+            _ => &mut table.order.iter(),
+        };
         let mut pool: Vec<(Merit, PeerNo)> = Vec::new();
-        for &(rank, no) in swarm.order.iter().take(EXAMINED_MAX) {
+        for &(rank, no) in order.take(EXAMINED_MAX) {
             let is_tie = pool.last().is_some_and(|(merit, _)| *merit == rank.merit);
             if pool.len() >= POOL_MAX || (pool.len() >= count && !is_tie) {
                 break;
@@ -153,6 +176,7 @@ impl Registry {
             };
             let ip = peer.addr.as_ref().map(|addr| addr.ip);
             if peer.id != me.id
+                && allowed.is_none_or(|allowed| allowed.admits(peer, swarm))
                 && ip.is_some_and(|ip| may_learn(me.from, ip))
                 && !self.is_below(peer, &me.id)
             {
@@ -163,6 +187,30 @@ impl Registry {
         pool.sort_by_cached_key(|&(merit, no)| (merit, self.tie_break(me.from, slice, no)));
         pool.truncate(count);
         pool.into_iter().map(|(_, no)| no).collect()
+    }
+
+    /// Members of a swarm by their identifiers, best first.
+    fn ranked(&self, swarm: &str, ids: &[Arc<str>]) -> Vec<(Rank, PeerNo)> {
+        let registrations = ids.iter().filter_map(|id| self.by_id.get(id));
+        let mut found: Vec<(Rank, PeerNo)> = registrations
+            .flat_map(|at| at.values())
+            .filter_map(|no| {
+                let peer = self.peers.get(no)?;
+                Some((peer.rank_as(*peer.swarms.get(swarm)?)?, *no))
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Whether a source or relay has room, among the best of a swarm.
+    pub(super) fn has_server_with_room(&self, swarm: &Swarm) -> bool {
+        swarm
+            .order
+            .iter()
+            .take(EXAMINED_MAX)
+            .take_while(|(rank, _)| rank.merit.room != Room::UsedUp)
+            .any(|(rank, _)| rank.merit.role != Role::Peer)
     }
 
     /// Whether the root path of a peer leads through `above`, as far as reports tell.

@@ -55,11 +55,12 @@ impl Registry {
         Ok(no)
     }
 
-    pub(super) fn remove(&mut self, no: PeerNo) {
+    pub(super) fn remove(&mut self, no: PeerNo, has_left: bool) {
         self.unlist(no);
         let Some(peer) = self.peers.remove(&no) else {
             return;
         };
+        self.gone.push((Arc::clone(&peer.id), has_left));
         self.peer_timers.remove(&(peer.expires, no));
         for swarm in peer.swarms.keys() {
             self.drop_member(swarm);
