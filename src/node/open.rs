@@ -115,7 +115,6 @@ impl Node {
     pub(super) fn handle_opening(
         &mut self,
         now: Instant,
-        port: Port,
         from: SocketAddr,
         mut messages: Messages,
         length: usize,
@@ -174,9 +173,10 @@ impl Node {
             }
         }
         self.stats.answered_handshakes += 1;
-        self.outbox.datagram(port, from, remote.channel, |out| {
-            out.extend_from_slice(&answer)
-        });
+        self.outbox
+            .datagram(Port::Listen, from, remote.channel, |out| {
+                out.extend_from_slice(&answer)
+            });
     }
 
     /// Finds the swarm of an opening and checks it.
@@ -241,7 +241,6 @@ impl Node {
     pub(super) fn admit_stranger(
         &mut self,
         now: Instant,
-        port: Port,
         from: SocketAddr,
         id: ChannelId,
         messages: &Messages,
@@ -250,7 +249,7 @@ impl Node {
             return None;
         }
         if let Some(entry) = self.half_open.complete(now, from, id) {
-            return self.open_stranger(now, port, from, id, entry.swarm, entry.remote);
+            return self.open_stranger(now, from, id, entry.swarm, entry.remote);
         }
         // Ours repeat their handshake, and the identifier proves that they got our answer.
         let Some(Ok(Message::Handshake(handshake))) = messages.clone().next(&Format::LIVE) else {
@@ -269,13 +268,12 @@ impl Node {
             self.stats.misdirected_datagrams += 1;
             return None;
         }
-        self.open_stranger(now, port, from, id, at, remote)
+        self.open_stranger(now, from, id, at, remote)
     }
 
     fn open_stranger(
         &mut self,
         now: Instant,
-        port: Port,
         from: SocketAddr,
         id: ChannelId,
         swarm: usize,
@@ -286,10 +284,7 @@ impl Node {
             .channels
             .iter()
             .find(|(_, channel)| {
-                channel.addr == from
-                    && channel.port == port
-                    && channel.swarm == swarm
-                    && !channel.initiated
+                channel.addr == from && channel.swarm == swarm && !channel.initiated
             })
             .map(|(at, _)| at);
         if let Some(old) = old {
@@ -297,7 +292,7 @@ impl Node {
         }
         let at = self
             .channels
-            .insert(Channel::new(id, port, from, swarm, now, remote))?;
+            .insert(Channel::new(id, Port::Listen, from, swarm, now, remote))?;
         self.stats.handshakes += 1;
         if let Some(swarm) = self.swarms.get_mut(swarm) {
             swarm.counters.handshakes += 1;
