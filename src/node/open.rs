@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::calls::CALLS_MAX;
 use super::{CHANNELS_MAX, Event, Loss, Node};
 use crate::ids::ChannelId;
 use crate::peer::channel::{Channel, Phase, Port};
@@ -245,7 +246,9 @@ impl Node {
         id: ChannelId,
         messages: &Messages,
     ) -> Option<usize> {
-        if self.closed || self.channels.len() >= CHANNELS_MAX {
+        // However many come, there is room for the calls that get us a parent.
+        let room = CHANNELS_MAX.saturating_sub(CALLS_MAX * self.swarms.len());
+        if self.closed || self.channels.len() >= room {
             return None;
         }
         if let Some(entry) = self.half_open.complete(now, from, id) {
