@@ -18,7 +18,7 @@ const RESEND_FIRST: Duration = Duration::from_millis(250);
 const RESEND_MAX: Duration = Duration::from_secs(1);
 /// An opening without an answer for this long has failed.
 const OPENING_SPAN: Duration = Duration::from_secs(8);
-/// Openings sent to somebody whom only another remote named (S-29).
+/// Openings sent to somebody whom only another remote named (S-29), or nobody any more.
 const HEARSAY_TRIES: u32 = 3;
 
 impl Node {
@@ -89,13 +89,14 @@ impl Node {
         else {
             return;
         };
-        let few = tries >= HEARSAY_TRIES && now >= resend;
-        let is_hearsay = few
+        // What a tracker says takes hearsay off the list, while it is being called too.
+        let is_enough = tries >= HEARSAY_TRIES
+            && now >= resend
             && self
                 .swarms
                 .get(channel.swarm)
-                .is_some_and(|swarm| swarm.candidates.is_hearsay(channel.addr));
-        if now - since >= OPENING_SPAN || is_hearsay {
+                .is_some_and(|swarm| !swarm.candidates.is_vouched_for(channel.addr));
+        if now - since >= OPENING_SPAN || is_enough {
             self.stats.failed_handshakes += 1;
             return self.forget(now, at, Loss::Silent);
         }
