@@ -19,7 +19,7 @@ const RESEND_MAX: Duration = Duration::from_secs(1);
 /// An opening without an answer for this long has failed.
 const OPENING_SPAN: Duration = Duration::from_secs(8);
 /// Openings sent to somebody whom only another remote named (S-29), or nobody any more.
-const HEARSAY_TRIES: u32 = 3;
+pub(super) const HEARSAY_TRIES: u32 = 3;
 
 impl Node {
     /// Calls a remote: datagram 1.
