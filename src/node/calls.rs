@@ -10,7 +10,7 @@ use crate::time::Instant;
 /// Channels to candidates kept open: the parent and two to fall back on.
 const SUPPLIERS_WANTED: usize = 3;
 /// Channels to candidates of any kind at once: those that say no or nothing must not keep us from calling others.
-const CALLS_MAX: usize = 8;
+pub(super) const CALLS_MAX: usize = 8;
 /// A call not answered for this long is not waited for, though it goes on.
 const CALL_PATIENCE: Duration = Duration::from_secs(1);
 /// Our last handshake datagram is repeated after this, then ever more seldom, until the remote says something.

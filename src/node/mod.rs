@@ -187,12 +187,18 @@ impl Node {
             Ok(opened) => opened,
             Err(error) => return self.note_malformed(error),
         };
-        if id == ChannelId::NONE {
-            return self.handle_opening(now, port, from, messages, length);
+        let known = self.channels.find(id);
+        if known.is_none() && port == Port::Dial {
+            // Nobody comes in here: a remote that we called would have one more channel, with all that it may hold.
+            self.stats.misdirected_datagrams += 1;
+            return;
         }
-        let at = match self.channels.find(id) {
+        if id == ChannelId::NONE {
+            return self.handle_opening(now, from, messages, length);
+        }
+        let at = match known {
             Some(at) => at,
-            None => match self.admit_stranger(now, port, from, id, &messages) {
+            None => match self.admit_stranger(now, from, id, &messages) {
                 Some(at) => at,
                 None => return,
             },

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::calls::CALLS_MAX;
 use super::{CHANNELS_MAX, Event, Loss, Node};
 use crate::ids::ChannelId;
 use crate::peer::channel::{Channel, Phase, Port};
@@ -17,8 +18,8 @@ const RESEND_FIRST: Duration = Duration::from_millis(250);
 const RESEND_MAX: Duration = Duration::from_secs(1);
 /// An opening without an answer for this long has failed.
 const OPENING_SPAN: Duration = Duration::from_secs(8);
-/// Openings sent to somebody whom only another remote named (S-29).
-const HEARSAY_TRIES: u32 = 3;
+/// Openings sent to somebody whom only another remote named (S-29), or nobody any more.
+pub(super) const HEARSAY_TRIES: u32 = 3;
 
 impl Node {
     /// Calls a remote: datagram 1.
@@ -88,13 +89,14 @@ impl Node {
         else {
             return;
         };
-        let few = tries >= HEARSAY_TRIES && now >= resend;
-        let is_hearsay = few
+        // What a tracker says takes hearsay off the list, while it is being called too.
+        let is_enough = tries >= HEARSAY_TRIES
+            && now >= resend
             && self
                 .swarms
                 .get(channel.swarm)
-                .is_some_and(|swarm| swarm.candidates.is_hearsay(channel.addr));
-        if now - since >= OPENING_SPAN || is_hearsay {
+                .is_some_and(|swarm| !swarm.candidates.is_vouched_for(channel.addr));
+        if now - since >= OPENING_SPAN || is_enough {
             self.stats.failed_handshakes += 1;
             return self.forget(now, at, Loss::Silent);
         }
@@ -115,7 +117,6 @@ impl Node {
     pub(super) fn handle_opening(
         &mut self,
         now: Instant,
-        port: Port,
         from: SocketAddr,
         mut messages: Messages,
         length: usize,
@@ -174,9 +175,10 @@ impl Node {
             }
         }
         self.stats.answered_handshakes += 1;
-        self.outbox.datagram(port, from, remote.channel, |out| {
-            out.extend_from_slice(&answer)
-        });
+        self.outbox
+            .datagram(Port::Listen, from, remote.channel, |out| {
+                out.extend_from_slice(&answer)
+            });
     }
 
     /// Finds the swarm of an opening and checks it.
@@ -241,16 +243,17 @@ impl Node {
     pub(super) fn admit_stranger(
         &mut self,
         now: Instant,
-        port: Port,
         from: SocketAddr,
         id: ChannelId,
         messages: &Messages,
     ) -> Option<usize> {
-        if self.closed || self.channels.len() >= CHANNELS_MAX {
+        // However many come, there is room for the calls that get us a parent.
+        let room = CHANNELS_MAX.saturating_sub(CALLS_MAX * self.swarms.len());
+        if self.closed || self.channels.len() >= room {
             return None;
         }
         if let Some(entry) = self.half_open.complete(now, from, id) {
-            return self.open_stranger(now, port, from, id, entry.swarm, entry.remote);
+            return self.open_stranger(now, from, id, entry.swarm, entry.remote);
         }
         // Ours repeat their handshake, and the identifier proves that they got our answer.
         let Some(Ok(Message::Handshake(handshake))) = messages.clone().next(&Format::LIVE) else {
@@ -269,13 +272,12 @@ impl Node {
             self.stats.misdirected_datagrams += 1;
             return None;
         }
-        self.open_stranger(now, port, from, id, at, remote)
+        self.open_stranger(now, from, id, at, remote)
     }
 
     fn open_stranger(
         &mut self,
         now: Instant,
-        port: Port,
         from: SocketAddr,
         id: ChannelId,
         swarm: usize,
@@ -286,10 +288,7 @@ impl Node {
             .channels
             .iter()
             .find(|(_, channel)| {
-                channel.addr == from
-                    && channel.port == port
-                    && channel.swarm == swarm
-                    && !channel.initiated
+                channel.addr == from && channel.swarm == swarm && !channel.initiated
             })
             .map(|(at, _)| at);
         if let Some(old) = old {
@@ -297,7 +296,7 @@ impl Node {
         }
         let at = self
             .channels
-            .insert(Channel::new(id, port, from, swarm, now, remote))?;
+            .insert(Channel::new(id, Port::Listen, from, swarm, now, remote))?;
         self.stats.handshakes += 1;
         if let Some(swarm) = self.swarms.get_mut(swarm) {
             swarm.counters.handshakes += 1;

@@ -4,11 +4,14 @@ mod parents;
 
 use std::collections::BTreeMap;
 
+use super::calls::CALLS_MAX;
 use super::*;
 use crate::chunk::ChunkIndex;
 use crate::integrity::key::SigningKey;
+use crate::peer::handshake::Remote;
 use crate::store::playout::{PlayoutConfig, Release};
 use crate::wire::ChannelDescription;
+use crate::wire::option::SupportedMessages;
 
 type Dropped = Box<dyn FnMut(u16, u16, &[u8], u64) -> bool>;
 
@@ -552,4 +555,36 @@ fn notices_that_nobody_fetches_are_bounded() {
         node.push_event(Event::NeedParents { swarm: 0 });
     }
     assert_eq!(node.events.len(), EVENTS_MAX);
+}
+
+#[test]
+fn however_many_come_there_is_room_to_call_a_parent() {
+    let mut table = Table::new();
+    table.add(1, config(Role::Source, 1, &[], 0));
+    table.add(2, config(Role::Relay, 2, &[], 0));
+    let now = table.now;
+    let node = table.nodes.get_mut(&2).unwrap();
+    let remote = Remote {
+        channel: ChannelId::from_bits(1),
+        discard_window: 0,
+        supported: SupportedMessages::with_extensions(),
+    };
+    for number in 0..(CHANNELS_MAX - CALLS_MAX) as u32 {
+        let from = SocketAddr::from(([10, 1, 0, 1], number as u16));
+        let id = ChannelId::from_bits(number + 1);
+        let channel = Channel::new(id, Port::Listen, from, 0, now, remote);
+        node.channels.insert(channel).unwrap();
+    }
+    // One more who calls, and one whom we call.
+    table.add(3, config(Role::Peer, 3, &[2], 50));
+    let node = table.nodes.get_mut(&2).unwrap();
+    node.set_candidates(now, 0, &[addr(1, Port::Listen)]);
+    table.run(Duration::from_secs(1));
+    let events = |name: u16| table.events.get(&name).into_iter().flatten();
+    let joins = |name: u16| {
+        events(name).any(|event| matches!(event, Event::ParentChanged { first: true, .. }))
+    };
+    assert!(joins(2), "called nobody");
+    assert!(!joins(3), "took one too many");
+    assert!(table.nodes[&2].channel_count() <= CHANNELS_MAX);
 }

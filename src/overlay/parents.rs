@@ -115,7 +115,7 @@ impl Candidates {
     }
 
     /// Whether nobody but another remote named it.
-    pub fn is_hearsay(&self, addr: SocketAddr) -> bool {
+    fn is_hearsay(&self, addr: SocketAddr) -> bool {
         self.get(addr).is_some_and(|known| known.is_hearsay)
     }
 
@@ -127,6 +127,11 @@ impl Candidates {
             }
             self.called.push_back((now, place_of(addr)));
         }
+    }
+
+    /// Whether the user or a tracker named it, and still does.
+    pub fn is_vouched_for(&self, addr: SocketAddr) -> bool {
+        self.get(addr).is_some_and(|known| !known.is_hearsay)
     }
 
     /// Forgets one that only another remote named.

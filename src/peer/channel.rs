@@ -43,7 +43,7 @@ pub const PATH_MAX: usize = 32;
 pub enum Port {
     /// Bound to the advertised address.
     Listen,
-    /// Bound to any port.
+    /// Bound to any port; whoever was not called from it gets no answer there.
     Dial,
 }
 

@@ -5,6 +5,26 @@ use proptest::prelude::*;
 
 use p2ps::node::check;
 
+/// What fuzzing found and was mended, shortened.
+const FOUND: [(&str, &str); 1] = [(
+    "parents that call us on the socket that we called them from",
+    "01010000623a00002b2b000000000000010101017900ca93130100dc00015901\
+     040001000000000000000000000071000000000000010000620000007900ca01\
+     6201320000000100007900ca933b00003d629998007901ca00629800002301",
+)];
+
+#[test]
+fn what_fuzzing_found_breaks_no_node_any_more() {
+    for (name, digits) in FOUND {
+        println!("{name}");
+        let bytes: Vec<u8> = (0..digits.len() / 2)
+            .filter_map(|at| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok())
+            .collect();
+        assert_eq!(bytes.len() * 2, digits.len());
+        check::endpoint_ops(&bytes);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -86,6 +86,38 @@ fn s_19_s_29_alternatives_of_a_liar_pester_nobody() {
 }
 
 #[test]
+fn s_29_who_is_off_the_list_is_not_called_on_and_on() {
+    let mut world = World::new();
+    let stranger = elsewhere(1);
+    world.add(2, config(Role::Peer, 2, &[stranger], 100));
+    world.run(MILLI);
+    let liar = Stranger::answer(&mut world, 2, stranger, true);
+    let asked = liar.take(&mut world).into_iter();
+    let id = asked
+        .filter_map(|message| match message {
+            Message::Extension(Extension::Subscribe(subscribe)) => Some(subscribe.id),
+            _ => None,
+        })
+        .next();
+    let refusal = SubscribeReply {
+        id: id.expect("a subscription"),
+        accepted: Mask::none(1),
+        reason: SubscribeReply::FULL,
+        alternatives: vec![(PeerId::default(), elsewhere(99))],
+        ..SubscribeReply::default()
+    };
+    let refusal = Message::Extension(Extension::SubscribeReply(refusal));
+    liar.send(&mut world, &[refusal]);
+    // A tracker that knows nobody.
+    let now = world.now;
+    let node = world.nodes.get_mut(&2).expect("a node");
+    node.set_candidates(now, 0, &[]);
+    world.run(10 * SECOND);
+    let calls = world.take(elsewhere(99));
+    assert!((1..=3).contains(&calls.len()), "{} calls", calls.len());
+}
+
+#[test]
 fn s_15_naming_thousands_of_chunks_gives_no_more_copies() {
     for extensions in [true, false] {
         let mut sent = Vec::new();

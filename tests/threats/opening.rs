@@ -159,3 +159,39 @@ fn row_37_self_connection_is_not_answered() {
         assert!(node.channel_count() <= 1, "its own call, unanswered");
     }
 }
+
+#[test]
+fn nobody_comes_in_on_the_socket_that_we_call_from() {
+    // A node's parent knows that socket, and has a channel there already.
+    let mut world = World::new();
+    let parent = elsewhere(1);
+    world.add(2, config(Role::Peer, 2, &[parent], 100));
+    world.run(MILLI);
+    let called = Stranger::answer(&mut world, 2, parent, true);
+    for extensions in [true, false] {
+        for from in [parent, elsewhere(2)] {
+            called.take(&mut world);
+            let first = Message::Handshake(Box::new(opening(extensions, 77)));
+            let bytes = datagram(ChannelId::NONE, std::slice::from_ref(&first));
+            world.deliver(addr(2, Port::Dial), from, bytes.clone());
+            assert!(world.strays.is_empty(), "an answer to {from}");
+            // What was asked for on one socket is of no use on the other.
+            world.deliver(addr(2, Port::Listen), from, bytes);
+            let answers = world.take(from);
+            let (_, list) = messages(answers.first().expect("an answer"));
+            let Some(Message::Handshake(reply)) = list.first() else {
+                panic!("{list:?}");
+            };
+            let third = datagram(reply.source, &[first]);
+            world.deliver(addr(2, Port::Dial), from, third.clone());
+            assert_eq!(world.node(2).channel_count(), 1, "{from}");
+            world.deliver(addr(2, Port::Listen), from, third);
+            assert_eq!(world.node(2).channel_count(), 2, "{from}");
+            let goodbye = Message::Handshake(Box::new(Handshake::closing()));
+            let goodbye = datagram(reply.source, &[goodbye]);
+            world.deliver(addr(2, Port::Listen), from, goodbye);
+            world.strays.clear();
+            assert_eq!(world.node(2).channel_count(), 1, "{from}");
+        }
+    }
+}
