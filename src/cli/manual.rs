@@ -175,7 +175,14 @@ pub const PEER: Manual = Manual {
 /// `p2ps-tracker`.
 pub const TRACKER: Manual = Manual {
     exits: &[],
-    files: &[CONFIG_FILE],
+    files: &[
+        CONFIG_FILE,
+        (
+            "tracker.redb in the state directory",
+            "durable state, mode 0600, made at the first start; used by one tracker at a time. While one is made or \
+             mended its name ends in .new, and a damaged one is kept with .damaged behind its name.",
+        ),
+    ],
     is_daemon: true,
     examples: &[
         ("Serve the tools on this machine:", "p2ps-tracker"),
@@ -187,7 +194,8 @@ pub const TRACKER: Manual = Manual {
     notes: &[
         "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere put a TLS proxy in \
          front.",
-        "Who is on which channel is kept in memory; after a restart the tools announce themselves again.",
+        "Who is on which channel is kept in memory; after a restart the tools announce themselves again. Only what --store \
+         keeps survives.",
         NOTE_HOOKS,
     ],
     bugs: BUG_MEMORY,

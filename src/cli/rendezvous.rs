@@ -13,6 +13,7 @@ use crate::io::engine::Reporter;
 use crate::io::http::server::Server;
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
+use crate::io::store::Store;
 use crate::rng::Rng;
 use crate::stats::{Counters, Start, Tool};
 use crate::tracker::message::RejectCode;
@@ -21,10 +22,17 @@ use crate::tracker::registry::{self, Registry};
 /// Name under which a tracker writes about all channels.
 const ALL_CHANNELS: &str = "*";
 
+/// What was opened for a tracker.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) listener: TcpListener,
+    pub(super) store: Store,
+}
+
 /// Serves until a signal ends it.
 pub(super) async fn serve(
     clock: Clock,
-    listener: TcpListener,
+    parts: Parts,
     settings: &Settings,
     progress: &Progress,
     lifecycle: &mut Lifecycle,
@@ -33,6 +41,7 @@ pub(super) async fn serve(
 ) -> Result<Exit, CliError> {
     let failed =
         |error: std::io::Error| CliError::new(Exit::Failed, "cannot serve", reason(&error));
+    let Parts { listener, store } = parts;
     listener.set_nonblocking(true).map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
@@ -72,6 +81,7 @@ pub(super) async fn serve(
     lifecycle.stopping();
     let _ = stop.send(());
     let _ = serving.await;
+    store.close();
     reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
     Ok(Exit::Done)
 }

@@ -16,6 +16,7 @@ use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
 use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
 use crate::io::signal::{self, Signals};
+use crate::io::store::{Store, StoreUrl};
 use crate::node::{Role, SourceConfig, StartFrom, SwarmConfig};
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
@@ -375,12 +376,21 @@ fn tell_apart(found: &mut [stream::Found]) -> Result<(), CliError> {
 ///
 /// # Errors
 ///
-/// An address that cannot be bound.
+/// An address that cannot be bound; a store that cannot be used.
 pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<Exit, CliError> {
     let clock = Clock::start();
     let progress = begin("p2ps-tracker", &settings.log);
     let listener = bind_tcp(&settings.net)?;
     progress.clear();
+    // A dry run leaves nothing behind, so it makes no store.
+    let is_missing =
+        matches!(&settings.store, StoreUrl::Redb(path) if path.symlink_metadata().is_err());
+    let store = if settings.process.dry_run && is_missing {
+        StoreUrl::Memory
+    } else {
+        settings.store.clone()
+    };
+    let (store, _rows) = Store::open(&store).map_err(|error| CliError::store(&error))?;
     if settings.process.dry_run {
         return Ok(Exit::Done);
     }
@@ -388,7 +398,7 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
         let (mut lifecycle, signals) = live("p2ps-tracker", &settings.process)?;
         let outcome = rendezvous::serve(
             clock,
-            listener,
+            rendezvous::Parts { listener, store },
             &settings,
             &progress,
             &mut lifecycle,

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::common::{
     Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats, StatsArgs,
-    TrackerArgs,
+    TrackerArgs, state_dir,
 };
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
@@ -305,24 +305,6 @@ impl TicketSettings {
         let options = super::value::UriOptions::default();
         Ok(ChannelUri { place, options }.to_string())
     }
-}
-
-/// The state directory: as given, else the service manager's, else the user's.
-fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
-    if let Some(dir) = given {
-        return Ok(dir);
-    }
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dirs) = set("STATE_DIRECTORY") {
-        // systemd lists several with colons between; the first is the unit's own.
-        let dirs = dirs.to_string_lossy();
-        return Ok(dirs.split(':').next().unwrap_or_default().into());
-    }
-    let base = set("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(set("HOME")?).join(".local/state")));
-    base.map(|base| base.join("p2ps"))
-        .ok_or_else(|| CliError::usage("no state directory", "give --state-dir"))
 }
 
 /// Name of the key file of a channel in the state directory.

@@ -1,19 +1,22 @@
 //! Arguments of `p2ps-tracker`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::common::{Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs};
+use super::common::{
+    Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs, state_dir,
+};
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-use super::value::{ListenAddr, TrackerUrl};
+use super::value::{ListenAddr, StoreUrl, TrackerUrl};
 use super::{Tool, run};
 
 /// Tell sources, relays and peers of each other.
 ///
-/// Keeps who is on which channel, in memory, and gives every newcomer the parents that suit it (RFC 7846 over HTTP).
+/// Keeps who is on which channel in memory, and gives every newcomer the parents that suit it (RFC 7846 over HTTP).
 /// The swarm keeps streaming when the tracker is gone.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "p2ps-tracker", version, args_conflicts_with_subcommands = true)]
@@ -24,6 +27,9 @@ pub struct Args {
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
+    /// What the tracker keeps, and where.
+    #[command(flatten)]
+    pub state: StateArgs,
     /// Where records go.
     #[command(flatten)]
     pub stats: StatsArgs,
@@ -35,11 +41,34 @@ pub struct Args {
     pub log: LogArgs,
 }
 
+/// What the tracker keeps when it ends.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "State")]
+pub struct StateArgs {
+    /// Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory].
+    #[arg(long, value_name = "URL")]
+    pub store: Option<StoreUrl>,
+    /// Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+impl StateArgs {
+    fn check(self) -> Result<StoreUrl, CliError> {
+        match self.store {
+            Some(store) => Ok(store),
+            None => Ok(StoreUrl::within(&state_dir(self.state_dir)?)),
+        }
+    }
+}
+
 /// Checked arguments of a tracker.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the tool is on the network; the port is TCP.
     pub net: Net,
+    /// Where durable state is kept.
+    pub store: StoreUrl,
     /// Where records go.
     pub stats: Stats,
     /// How the process behaves.
@@ -74,6 +103,7 @@ impl Tool for Args {
         }
         Ok(Box::new(Settings {
             net,
+            store: self.state.check()?,
             stats: self.stats.check(None)?,
             process: self.process.check(),
             log: self.log.check()?,
