@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_tracker_global_optspecs
-    string join \n insecure-http listen= bind-dev= 4/ipv4 6/ipv6 store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n insecure-http tls-cert= tls-key= listen= bind-dev= 4/ipv4 6/ipv6 store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_tracker_needs_command
@@ -24,6 +24,8 @@ function __fish_p2ps_tracker_using_subcommand
     contains -- $cmd[1] $argv
 end
 
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-cert -d 'Serve HTTPS with this certificate chain (PEM, our own first); read again on HUP' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-key -d 'Private key of the certificate (PEM, mode 0600)' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l listen -d 'Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one [default: 127.0.0.1:7851]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l bind-dev -d 'Use this network interface only' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r

@@ -191,6 +191,9 @@ pub struct TrackerArgs {
         help = "Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable"
     )]
     pub tracker: Vec<TrackerUrl>,
+    /// Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// How a channel is joined.

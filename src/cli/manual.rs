@@ -187,13 +187,17 @@ pub const TRACKER: Manual = Manual {
     examples: &[
         ("Serve the tools on this machine:", "p2ps-tracker"),
         (
+            "Serve everybody, with a certificate that is renewed now and then:",
+            "p2ps-tracker --listen :7851 --tls-cert fullchain.pem --tls-key privkey.pem",
+        ),
+        (
             "Serve a network that is trusted, and tell the shell when it is ready:",
             "p2ps-tracker --listen 192.0.2.1:7851 --insecure-http --ready-fd 3 3>ready",
         ),
     ],
     notes: &[
-        "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere put a TLS proxy in \
-         front.",
+        "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere give --tls-cert and \
+         --tls-key. Both are read again on HUP; when they are bad, those in use stay.",
         "Who is on which channel is kept in memory; after a restart the tools announce themselves again. Only what --store \
          keeps survives.",
         NOTE_HOOKS,

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
+use super::certificate::IdentityFiles;
 use super::exit::{CliError, Exit, reason};
 use super::layer::Understood;
 use super::progress::Progress;
@@ -10,7 +11,7 @@ use super::stream;
 use super::tracker::Settings;
 use crate::io::clock::Clock;
 use crate::io::engine::Reporter;
-use crate::io::http::server::Server;
+use crate::io::http::server::{Identity, Server};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
 use crate::io::store::Store;
@@ -26,6 +27,7 @@ const ALL_CHANNELS: &str = "*";
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) listener: TcpListener,
+    pub(super) identity: Option<Identity>,
     pub(super) store: Store,
 }
 
@@ -41,7 +43,11 @@ pub(super) async fn serve(
 ) -> Result<Exit, CliError> {
     let failed =
         |error: std::io::Error| CliError::new(Exit::Failed, "cannot serve", reason(&error));
-    let Parts { listener, store } = parts;
+    let Parts {
+        listener,
+        identity,
+        store,
+    } = parts;
     listener.set_nonblocking(true).map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
@@ -53,7 +59,7 @@ pub(super) async fn serve(
         ..registry::Config::default()
     };
     let registry = Arc::new(Mutex::new(Registry::new(config, seed)));
-    let server = Server::new(registry, move || clock.now());
+    let server = Server::new(registry, move || clock.now()).with_identity(identity.clone());
     let channels = [ALL_CHANNELS.to_owned()];
     let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
     let mut reporter = records.reporter(clock, progress, &node, &channels);
@@ -61,7 +67,11 @@ pub(super) async fn serve(
     start.listen = vec![local.to_string()];
     stream::fill_start(&mut start, understood);
     reporter.start(clock.now(), &start, &[]);
-    tracing::info!("tracker at http://{local}");
+    let scheme = match identity {
+        Some(_) => "https",
+        None => "http",
+    };
+    tracing::info!("tracker at {scheme}://{local}");
     lifecycle.ready(stream::facts(local, &channels));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.clone().serve(listener, async {
@@ -72,7 +82,12 @@ pub(super) async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop | Signal::Drain => break,
-                Signal::Reload => reporter.reopen(),
+                Signal::Reload => {
+                    reporter.reopen();
+                    if let (Some(identity), Some(files)) = (&identity, &settings.tls) {
+                        reload(identity, files);
+                    }
+                }
                 Signal::Report => reporter.interval(clock.now(), &counters(&server)),
             },
             () = tokio::time::sleep_until(due) => report(&clock, &mut reporter, &server),
@@ -84,6 +99,17 @@ pub(super) async fn serve(
     store.close();
     reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
     Ok(Exit::Done)
+}
+
+/// Reads certificate and key again; bad ones leave those in use where they are.
+fn reload(identity: &Identity, files: &IdentityFiles) {
+    match files.read() {
+        Ok(fresh) => {
+            identity.replace(&fresh);
+            tracing::info!("certificate read again");
+        }
+        Err(error) => tracing::warn!("certificate not changed: {error}"),
+    }
 }
 
 fn report(clock: &Clock, reporter: &mut Reporter, server: &Server) {

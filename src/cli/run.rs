@@ -2,15 +2,17 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::certificate::IdentityFiles;
 use super::common::{Join, Listen, Log, Net, Process, Serve, Stats};
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
-use super::{log, peer, print, relay, rendezvous, secret, source, stream, tracker};
+use super::{certificate, log, peer, print, relay, rendezvous, secret, source, stream, tracker};
 use crate::io::clock::Clock;
 use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
@@ -87,6 +89,7 @@ pub fn end(lifecycle: Lifecycle, outcome: Result<Exit, CliError>) -> Result<Exit
 pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exit, CliError> {
     let clock = Clock::start();
     let progress = begin("p2ps-source", &settings.log);
+    certificate::trust(settings.tls_ca.as_deref())?;
     // A dry run leaves nothing behind, so it makes no key.
     let made_later = matches!(&settings.key, KeyPlace::State(path) if !path.exists());
     let key = if settings.process.dry_run && made_later {
@@ -193,6 +196,7 @@ pub fn relay(settings: relay::Settings, understood: &Understood) -> Result<Exit,
         skip: true,
         on_end: OnEnd::Wait,
         serve: &settings.serve,
+        tls_ca: settings.tls_ca.as_deref(),
         net: &settings.net,
         stats: &settings.stats,
         process: &settings.process,
@@ -225,6 +229,7 @@ pub fn peer(settings: peer::Settings, understood: &Understood) -> Result<Exit, C
             peer::OnEnd::Wait => OnEnd::Wait,
         },
         serve: &settings.serve,
+        tls_ca: settings.tls_ca.as_deref(),
         net: &settings.net,
         stats: &settings.stats,
         process: &settings.process,
@@ -244,6 +249,7 @@ struct Receiver<'a> {
     skip: bool,
     on_end: OnEnd,
     serve: &'a Serve,
+    tls_ca: Option<&'a Path>,
     net: &'a Net,
     stats: &'a Stats,
     process: &'a Process,
@@ -254,6 +260,7 @@ impl Receiver<'_> {
     fn run(self, understood: &Understood) -> Result<Exit, CliError> {
         let clock = Clock::start();
         let progress = begin(self.tool, self.log);
+        certificate::trust(self.tls_ca)?;
         refuse_terminal(self.outputs)?;
         stream::block_on(async {
             let mut base = stream::Base::new(clock, self.net, self.process, progress)?;
@@ -380,6 +387,7 @@ fn tell_apart(found: &mut [stream::Found]) -> Result<(), CliError> {
 pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<Exit, CliError> {
     let clock = Clock::start();
     let progress = begin("p2ps-tracker", &settings.log);
+    let identity = settings.tls.as_ref().map(IdentityFiles::read).transpose()?;
     let listener = bind_tcp(&settings.net)?;
     progress.clear();
     // A dry run leaves nothing behind, so it makes no store.
@@ -398,7 +406,11 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
         let (mut lifecycle, signals) = live("p2ps-tracker", &settings.process)?;
         let outcome = rendezvous::serve(
             clock,
-            rendezvous::Parts { listener, store },
+            rendezvous::Parts {
+                listener,
+                identity,
+                store,
+            },
             &settings,
             &progress,
             &mut lifecycle,

@@ -236,6 +236,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// What is served.
     pub serve: Serve,
+    /// Authorities to trust beside the usual ones.
+    pub tls_ca: Option<PathBuf>,
     /// Where the tool is on the network.
     pub net: Net,
     /// Where records go.
@@ -389,6 +391,7 @@ impl Tool for Args {
             trackers: self.tracker.tracker,
             state_dir,
             serve: self.serve.check(),
+            tls_ca: self.tracker.tls_ca,
             net: self.net.check_udp()?,
             stats: self.stats.check(to_stdout.then_some("--tee -"))?,
             process: self.process.check(),

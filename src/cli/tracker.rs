@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::certificate::IdentityFiles;
 use super::common::{
     Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs, state_dir,
 };
@@ -24,6 +25,12 @@ pub struct Args {
     /// Serve plain HTTP on addresses other than loopback.
     #[arg(long, help_heading = "Network")]
     pub insecure_http: bool,
+    /// Serve HTTPS with this certificate chain (PEM, our own first); read again on HUP.
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM, mode 0600).
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub tls_key: Option<PathBuf>,
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
@@ -67,6 +74,8 @@ impl StateArgs {
 pub struct Settings {
     /// Where the tool is on the network; the port is TCP.
     pub net: Net,
+    /// Who the tracker is behind TLS; none serves plain HTTP.
+    pub tls: Option<IdentityFiles>,
     /// Where durable state is kept.
     pub store: StoreUrl,
     /// Where records go.
@@ -95,14 +104,24 @@ impl Tool for Args {
                 port,
             },
         )?;
-        if !self.insecure_http && !net.listen.addr.ip().is_loopback() {
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(certificate), Some(key)) => Some(IdentityFiles { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(CliError::usage("--tls-cert needs --tls-key", "")),
+            (None, Some(_)) => return Err(CliError::usage("--tls-key needs --tls-cert", "")),
+        };
+        if tls.is_some() && self.insecure_http {
+            return Err(CliError::exclusive("--tls-cert", "--insecure-http"));
+        }
+        if tls.is_none() && !self.insecure_http && !net.listen.addr.ip().is_loopback() {
             return Err(CliError::usage(
                 format!("will not serve plain http on {}", net.listen.addr),
-                "put tls in front of it, or add --insecure-http",
+                "add --tls-cert and --tls-key, or --insecure-http",
             ));
         }
         Ok(Box::new(Settings {
             net,
+            tls,
             store: self.state.check()?,
             stats: self.stats.check(None)?,
             process: self.process.check(),

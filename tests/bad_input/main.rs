@@ -282,6 +282,46 @@ fn stores_that_are_none() {
     }
 }
 
+#[test]
+fn plain_http_and_certificates() {
+    let bench = Bench::new();
+    bench.file("cert", "-----BEGIN CERTIFICATE-----\n", 0o644);
+    for (line, expected) in [
+        (
+            "--listen 0.0.0.0:0",
+            "will not serve plain http on 0.0.0.0:0: add --tls-cert and --tls-key, or --insecure-http",
+        ),
+        ("--tls-cert cert", "--tls-cert needs --tls-key"),
+        (
+            "--tls-cert cert --tls-key good.pem --insecure-http",
+            "--tls-cert and --insecure-http exclude each other",
+        ),
+        (
+            "--tls-cert none --tls-key good.pem",
+            "cannot read certificate \"none\": no such file",
+        ),
+        (
+            "--tls-cert word --tls-key good.pem",
+            "cannot use certificate \"word\": no certificate in it",
+        ),
+        (
+            "--tls-cert cert --tls-key k.pem",
+            "cannot use key \"k.pem\": readable by others, chmod 600 it",
+        ),
+    ] {
+        bench.refuses(
+            &format!("p2ps-tracker {line}"),
+            &format!("p2ps-tracker: {expected}"),
+            2,
+        );
+    }
+    bench.refuses(
+        "p2ps-peer p2ps://127.0.0.1/film -o out.ts --tls-ca word",
+        "p2ps-peer: cannot use certificate \"word\": no certificate in it",
+        2,
+    );
+}
+
 /// A tracker that may not get far enough to listen.
 const TRACKER: &str = "p2ps-tracker --listen 127.0.0.1:0 --dry-run --store";
 

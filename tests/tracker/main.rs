@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2ps::io::http::server::{HttpStats, Options, Server, bind};
+use p2ps::io::http::server::{HttpStats, Identity, Options, Server, bind};
 use p2ps::io::http::{self, Answer, HttpError};
 use p2ps::rng::Seed;
 use p2ps::time::Instant;
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 mod announcers;
 mod garbage;
+mod limits;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
 
@@ -35,6 +36,10 @@ struct Tracker {
 
 impl Tracker {
     async fn start(options: Options) -> Self {
+        Self::with_identity(options, None).await
+    }
+
+    async fn with_identity(options: Options, identity: Option<Identity>) -> Self {
         let listener = bind("127.0.0.1:0".parse().expect("an address"), false)
             .await
             .expect("loopback can be bound");
@@ -45,7 +50,9 @@ impl Tracker {
             let micros = Arc::clone(&micros);
             move || Instant::from_micros(micros.load(Ordering::Relaxed))
         };
-        let server = Server::new(Arc::new(Mutex::new(registry)), clock).with_options(options);
+        let server = Server::new(Arc::new(Mutex::new(registry)), clock)
+            .with_options(options)
+            .with_identity(identity);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.clone().serve(listener, async {
             let _ = stopped.await;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -34,8 +34,14 @@ use crate::tracker::address::{Scope, network, scope};
 use crate::tracker::message;
 use crate::tracker::registry::{Registry, Stats};
 
+mod documents;
+mod tls;
 mod traffic;
 
+pub use tls::{Identity, TlsError};
+
+use documents::{channel, channels, healthz, metrics, readyz};
+use tls::Conversation;
 use traffic::{Traffic, Watched};
 
 /// Pause after an accept that failed, for want of descriptors as a rule: those who are served go on meanwhile.
@@ -128,6 +134,7 @@ pub struct Server {
     counters: Arc<Counters>,
     open: Arc<Mutex<Open>>,
     is_stopping: Arc<AtomicBool>,
+    identity: Option<Identity>,
 }
 
 impl fmt::Debug for Server {
@@ -149,7 +156,7 @@ pub async fn bind(addr: SocketAddr, insecure_http: bool) -> io::Result<TcpListen
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "plain HTTP on {addr} can be read and changed on its way: listen on loopback behind a TLS proxy, or give \
+                "plain HTTP on {addr} can be read and changed on its way: give --tls-cert and --tls-key, or \
                  --insecure-http"
             ),
         ));
@@ -180,12 +187,19 @@ impl Server {
             counters: Arc::default(),
             open: Arc::default(),
             is_stopping: Arc::default(),
+            identity: None,
         }
     }
 
     /// The same server with other limits.
     pub fn with_options(mut self, options: Options) -> Self {
         self.options = options;
+        self
+    }
+
+    /// The same server behind TLS.
+    pub fn with_identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity;
         self
     }
 
@@ -278,7 +292,10 @@ impl Server {
         };
         if let Some((status, why)) = refusal {
             count(&self.counters.refused);
-            say(stream, status, why);
+            // Under TLS a word costs a handshake, and who has too many connections would have us make them.
+            if self.identity.is_none() {
+                say(stream, status, why);
+            }
             return None;
         }
         count(&self.counters.connections);
@@ -300,6 +317,11 @@ impl Server {
         // An answer is one segment; there is nothing to gather.
         let _ = stream.set_nodelay(true);
         let traffic = Arc::new(Traffic::new());
+        let watched = Watched {
+            stream,
+            traffic: Arc::clone(&traffic),
+        };
+        let conversation = Conversation::new(watched, self.identity.as_ref());
         let app = TowerToHyperService::new(app);
         let service = service_fn({
             let traffic = Arc::clone(&traffic);
@@ -314,13 +336,7 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.options.header_timeout)
             .max_buf_size(self.options.header_bytes_max)
-            .serve_connection(
-                TokioIo::new(Watched {
-                    stream,
-                    traffic: Arc::clone(&traffic),
-                }),
-                service,
-            );
+            .serve_connection(TokioIo::new(conversation), service);
         let mut is_stopping = false;
         let result = loop {
             let idle_at = traffic.last() + self.options.idle_timeout;
@@ -339,14 +355,16 @@ impl Server {
             }
         };
         // hyper ends a connection whose header does not come without a word; whoever sent half of one gets one.
-        if result.is_err_and(|error| error.is_timeout()) && traffic.is_inside_request() {
-            count(&self.counters.timeouts);
-            let stream = connection.into_parts().io.into_inner().stream;
-            say(
-                &stream,
-                StatusCode::REQUEST_TIMEOUT,
-                "request header did not come in time",
-            );
+        if result.is_err_and(|error| error.is_timeout()) {
+            let mut conversation = connection.into_parts().io.into_inner();
+            if traffic.is_inside_request() || conversation.is_handshaking() {
+                count(&self.counters.timeouts);
+                let answer = answer(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "request header did not come in time",
+                );
+                conversation.say(answer.as_bytes()).await;
+            }
         }
     }
 
@@ -472,96 +490,6 @@ async fn read_body(options: &Options, request: Request<Body>) -> Result<Vec<u8>,
     }
 }
 
-async fn healthz() -> &'static str {
-    "ok\n"
-}
-
-async fn readyz(State(server): State<Server>) -> Response {
-    if server.is_stopping.load(Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
-    }
-    "ready\n".into_response()
-}
-
-async fn metrics(State(server): State<Server>) -> Response {
-    let text = render_metrics(&server.stats(), &server.http_stats());
-    let kind = "text/plain; version=0.0.4; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], text).into_response()
-}
-
-async fn channels(State(server): State<Server>) -> Response {
-    #[derive(serde::Serialize)]
-    struct Entry {
-        name: String,
-        swarm_id: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        title: Option<String>,
-        peers: usize,
-    }
-    #[derive(serde::Serialize)]
-    struct List {
-        channels: Vec<Entry>,
-    }
-    let channels = server
-        .registry()
-        .channels()
-        .map(|record| Entry {
-            name: record.info.name,
-            swarm_id: record.info.swarm_id,
-            title: record.info.title,
-            peers: record.peers,
-        })
-        .collect();
-    axum::Json(List { channels }).into_response()
-}
-
-async fn channel(State(server): State<Server>, Path(name): Path<String>) -> Response {
-    let record = server.registry().channel(&name);
-    match record {
-        Some(record) => axum::Json(record).into_response(),
-        None => error(StatusCode::NOT_FOUND, "no such channel"),
-    }
-}
-
-/// Every counter in the text form of Prometheus.
-fn render_metrics(stats: &Stats, http: &HttpStats) -> String {
-    let rows = [
-        ("requests_total", "counter", stats.requests_total),
-        ("connects_total", "counter", stats.connects_total),
-        ("finds_total", "counter", stats.finds_total),
-        ("reports_total", "counter", stats.reports_total),
-        ("joins_total", "counter", stats.joins_total),
-        ("leaves_total", "counter", stats.leaves_total),
-        ("expired_total", "counter", stats.expired_total),
-        ("replays_total", "counter", stats.replays_total),
-        ("peers", "gauge", stats.peers as u64),
-        ("swarms", "gauge", stats.swarms as u64),
-        ("channels", "gauge", stats.channels as u64),
-        ("http_connections_total", "counter", http.connections_total),
-        ("http_refused_total", "counter", http.refused_total),
-        ("http_timeouts_total", "counter", http.timeouts_total),
-        ("http_oversized_total", "counter", http.oversized_total),
-        (
-            "http_accept_errors_total",
-            "counter",
-            http.accept_errors_total,
-        ),
-        ("http_connections", "gauge", http.connections),
-    ];
-    let mut text = String::new();
-    for (name, kind, value) in rows {
-        text += &format!("# TYPE p2ps_tracker_{name} {kind}\np2ps_tracker_{name} {value}\n");
-    }
-    text += "# TYPE p2ps_tracker_rejects_total counter\n";
-    for (code, value) in stats.rejects() {
-        text += &format!(
-            "p2ps_tracker_rejects_total{{reason=\"{}\"}} {value}\n",
-            code.name()
-        );
-    }
-    text
-}
-
 /// An error that is none of PPSTP: `{"error":"…"}`.
 fn error(status: StatusCode, why: &str) -> Response {
     (status, axum::Json(serde_json::json!({ "error": why }))).into_response()
@@ -576,12 +504,16 @@ fn closing(mut response: Response) -> Response {
 
 /// Writes a short error where hyper does not, as far as the socket takes it; the connection is closed afterwards.
 fn say(stream: &TcpStream, status: StatusCode, why: &str) {
+    let _ = stream.try_write(answer(status, why).as_bytes());
+}
+
+/// A short error as it goes over the wire.
+fn answer(status: StatusCode, why: &str) -> String {
     let body = serde_json::json!({ "error": why }).to_string();
-    let answer = format!(
+    format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
-    );
-    let _ = stream.try_write(answer.as_bytes());
+    )
 }
 
 fn count(counter: &AtomicU64) {
