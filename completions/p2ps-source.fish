@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_source_global_optspecs
-    string join \n i/input= pace= on-eof= tee= sign-delay= chunk-packets= channel= title= tracker= key= state-dir= window= max-children= upload-limit= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n i/input= pace= on-eof= tee= sign-delay= chunk-packets= channel= title= tracker= tls-ca= key= state-dir= window= max-children= upload-limit= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_source_needs_command
@@ -35,6 +35,7 @@ complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l chunk-packets -
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l channel -d 'Name of the channel at its trackers: 1 to 64 of A-Z a-z 0-9 . _ -' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l title -d 'Title for people' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
+complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l key -d 'Secret key that signs the channel; mode 0600 [default: NAME.key in the state directory, made when missing]' -r -F
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l state-dir -d 'Directory for keys and counters [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l window -d 'How much of the live stream to hold, for repair and for late joiners: 1s to 1h [default: 1min]' -r

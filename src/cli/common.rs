@@ -40,6 +40,24 @@ fn interface(text: &str) -> Result<String, ValueError> {
     }
 }
 
+/// The state directory: as given, else the service manager's, else the user's.
+pub(super) fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
+    if let Some(dir) = given {
+        return Ok(dir);
+    }
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(dirs) = set("STATE_DIRECTORY") {
+        // systemd lists several with colons between; the first is the unit's own.
+        let dirs = dirs.to_string_lossy();
+        return Ok(dirs.split(':').next().unwrap_or_default().into());
+    }
+    let base = set("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(set("HOME")?).join(".local/state")));
+    base.map(|base| base.join("p2ps"))
+        .ok_or_else(|| CliError::usage("no state directory", "give --state-dir"))
+}
+
 /// Where the tool is on the network.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Network")]
@@ -174,6 +192,9 @@ pub struct TrackerArgs {
         help = "Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable"
     )]
     pub tracker: Vec<TrackerUrl>,
+    /// Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// How a channel is joined.

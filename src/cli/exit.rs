@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::value::{Shown, printable};
 use crate::io::media::OpenError;
+use crate::io::store::StoreError;
 
 pub use crate::io::media::reason;
 
@@ -132,6 +133,16 @@ impl CliError {
         let exit = match error {
             OpenError::Io { action: "bind", .. } => Exit::Bind,
             OpenError::Io { .. } => otherwise,
+            _ => Exit::Usage,
+        };
+        Self::new(exit, error.to_string(), "")
+    }
+
+    /// Durable state that cannot be had.
+    pub fn store(error: &StoreError) -> Self {
+        let exit = match error {
+            StoreError::Locked { .. } => Exit::Bind,
+            StoreError::Damaged { .. } | StoreError::NotStored(_) => Exit::Failed,
             _ => Exit::Usage,
         };
         Self::new(exit, error.to_string(), "")

@@ -175,19 +175,31 @@ pub const PEER: Manual = Manual {
 /// `p2ps-tracker`.
 pub const TRACKER: Manual = Manual {
     exits: &[],
-    files: &[CONFIG_FILE],
+    files: &[
+        CONFIG_FILE,
+        (
+            "tracker.redb in the state directory",
+            "durable state, mode 0600, made at the first start; used by one tracker at a time. While one is made or \
+             mended its name ends in .new, and a damaged one is kept with .damaged behind its name.",
+        ),
+    ],
     is_daemon: true,
     examples: &[
         ("Serve the tools on this machine:", "p2ps-tracker"),
+        (
+            "Serve everybody, with a certificate that is renewed now and then:",
+            "p2ps-tracker --listen :7851 --tls-cert fullchain.pem --tls-key privkey.pem",
+        ),
         (
             "Serve a network that is trusted, and tell the shell when it is ready:",
             "p2ps-tracker --listen 192.0.2.1:7851 --insecure-http --ready-fd 3 3>ready",
         ),
     ],
     notes: &[
-        "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere put a TLS proxy in \
-         front.",
-        "Who is on which channel is kept in memory; after a restart the tools announce themselves again.",
+        "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere give --tls-cert and \
+         --tls-key. Both are read again on HUP; when they are bad, those in use stay.",
+        "Who is on which channel is kept in memory; after a restart the tools announce themselves again. Only what --store \
+         keeps survives.",
         NOTE_HOOKS,
     ],
     bugs: BUG_MEMORY,

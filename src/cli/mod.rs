@@ -3,6 +3,7 @@
 //! [`main`] is the whole of every binary: parse over environment and file ([`layer`]), check into settings that cannot
 //! be wrong (a [`Tool`]'s `check`, which touches nothing), then [`run`]. Errors are one line ([`exit`]).
 
+pub mod certificate;
 pub mod common;
 pub mod deal;
 pub mod exit;
@@ -299,7 +300,7 @@ mod tests {
         }
         assert_eq!(
             says::<tracker::Args>(&["--listen", ":7851"]),
-            "will not serve plain http on [::]:7851: put tls in front of it, or add --insecure-http"
+            "will not serve plain http on [::]:7851: add --tls-cert and --tls-key, or --insecure-http"
         );
         assert_eq!(says::<tracker::Args>(&["-6"]), "");
         assert_eq!(

@@ -1,5 +1,7 @@
 //! Arguments of `p2ps-peer`.
 
+use std::path::PathBuf;
+
 use clap::{Parser, ValueEnum};
 
 use super::common::{
@@ -118,6 +120,8 @@ pub struct Settings {
     pub rotate: Option<media::Rotate>,
     /// What is served; at most 0 children with `--no-upload`.
     pub serve: Serve,
+    /// Authorities to trust beside the usual ones.
+    pub tls_ca: Option<PathBuf>,
     /// Where the tool is on the network.
     pub net: Net,
     /// Where records go.
@@ -194,6 +198,7 @@ impl Tool for Args {
             overwrite: self.overwrite,
             rotate: self.rotate.map(Rotate::get),
             serve,
+            tls_ca: self.tracker.tls_ca,
             net: self.net.check_udp()?,
             stats: self.stats.check(media)?,
             process: self.process.check(),

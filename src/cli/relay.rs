@@ -1,5 +1,7 @@
 //! Arguments of `p2ps-relay`.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 
 use super::common::{
@@ -61,6 +63,8 @@ pub struct Settings {
     pub outputs: Vec<Endpoint>,
     /// What is served.
     pub serve: Serve,
+    /// Authorities to trust beside the usual ones.
+    pub tls_ca: Option<PathBuf>,
     /// Where the tool is on the network.
     pub net: Net,
     /// Where records go.
@@ -98,6 +102,7 @@ impl Tool for Args {
             joins,
             outputs: self.output,
             serve: self.serve.check(),
+            tls_ca: self.tracker.tls_ca,
             net: self.net.check_udp()?,
             stats: self.stats.check(media)?,
             process: self.process.check(),

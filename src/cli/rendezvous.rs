@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::certificate::IdentityFiles;
 use super::exit::{CliError, Exit, reason};
 use super::layer::Understood;
 use super::progress::Progress;
@@ -12,13 +13,15 @@ use super::tracker::Settings;
 use super::value::Shown;
 use crate::io::clock::Clock;
 use crate::io::engine::Reporter;
-use crate::io::http::server::Server;
+use crate::io::http::server::{Identity, Keeper, Server};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
+use crate::io::store::Store;
 use crate::rng::Rng;
 use crate::stats::{Counters, Start, Tool};
 use crate::tracker::message::RejectCode;
 use crate::tracker::provider::Provider;
+use crate::tracker::provider::change::Change;
 use crate::tracker::provider::tariff::Tariff;
 use crate::tracker::registry::{self, Registry};
 use crate::tracker::service::Service;
@@ -26,10 +29,20 @@ use crate::tracker::service::Service;
 /// Name under which a tracker writes about all channels.
 const ALL_CHANNELS: &str = "*";
 
+/// What was opened for a tracker.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) listener: TcpListener,
+    pub(super) identity: Option<Identity>,
+    pub(super) store: Store,
+    /// What it held when it was opened.
+    pub(super) rows: Vec<Change>,
+}
+
 /// Serves until a signal ends it.
 pub(super) async fn serve(
     clock: Clock,
-    listener: TcpListener,
+    parts: Parts,
     settings: &Settings,
     progress: &Progress,
     lifecycle: &mut Lifecycle,
@@ -38,6 +51,12 @@ pub(super) async fn serve(
 ) -> Result<Exit, CliError> {
     let failed =
         |error: std::io::Error| CliError::new(Exit::Failed, "cannot serve", reason(&error));
+    let Parts {
+        listener,
+        identity,
+        store,
+        rows,
+    } = parts;
     listener.set_nonblocking(true).map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
@@ -52,12 +71,18 @@ pub(super) async fn serve(
     let provider = match &settings.tariff {
         Some(path) => {
             let tariff = read_tariff(path)?;
-            Some(Provider::new(tariff, clock.epoch(), secret()?))
+            let mut provider = Provider::new(tariff, clock.epoch(), secret()?);
+            for strange in provider.restore(clock.now(), &rows) {
+                tracing::warn!("row {strange} of the store makes no sense: left as it is");
+            }
+            Some(provider)
         }
         None => None,
     };
     let service = Arc::new(Mutex::new(Service::new(registry, provider)));
-    let server = Server::new(Arc::clone(&service), move || clock.now());
+    let server = Server::new(Arc::clone(&service), move || clock.now())
+        .with_identity(identity.clone())
+        .with_keeper(keeper(&store));
     let channels = [ALL_CHANNELS.to_owned()];
     let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
     let mut reporter = records.reporter(clock, progress, &node, &channels);
@@ -65,7 +90,11 @@ pub(super) async fn serve(
     start.listen = vec![local.to_string()];
     stream::fill_start(&mut start, understood);
     reporter.start(clock.now(), &start, &[]);
-    tracing::info!("tracker at http://{local}");
+    let scheme = match identity {
+        Some(_) => "https",
+        None => "http",
+    };
+    tracing::info!("tracker at {scheme}://{local}");
     lifecycle.ready(stream::facts(local, &channels));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.clone().serve(listener, async {
@@ -79,7 +108,10 @@ pub(super) async fn serve(
                 Signal::Reload => {
                     reporter.reopen();
                     if let Some(path) = &settings.tariff {
-                        reload(path, &service);
+                        reload_tariff(path, &service);
+                    }
+                    if let (Some(identity), Some(files)) = (&identity, &settings.tls) {
+                        reload(identity, files);
                     }
                 }
                 Signal::Report => reporter.interval(clock.now(), &counters(&server)),
@@ -90,8 +122,18 @@ pub(super) async fn serve(
     lifecycle.stopping();
     let _ = stop.send(());
     let _ = serving.await;
+    store.close();
     reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
     Ok(Exit::Done)
+}
+
+/// Hands changes to the store.
+fn keeper(store: &Store) -> Keeper {
+    let store = store.clone();
+    Arc::new(move |changes| {
+        let stored = store.submit(changes);
+        Box::pin(async move { stored.await.map_err(|error| error.to_string()) })
+    })
 }
 
 /// Reads the tariff of a provider.
@@ -105,7 +147,7 @@ fn read_tariff(path: &Path) -> Result<Tariff, CliError> {
 }
 
 /// Takes a new tariff; a bad one keeps the old.
-fn reload(path: &Path, service: &Mutex<Service>) {
+fn reload_tariff(path: &Path, service: &Mutex<Service>) {
     match read_tariff(path) {
         Ok(tariff) => {
             let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,6 +166,17 @@ fn secret() -> Result<[u8; 32], CliError> {
     getrandom::fill(&mut secret)
         .map_err(|error| CliError::new(Exit::Failed, "no random numbers", error.to_string()))?;
     Ok(secret)
+}
+
+/// Reads certificate and key again; bad ones leave those in use where they are.
+fn reload(identity: &Identity, files: &IdentityFiles) {
+    match files.read() {
+        Ok(fresh) => {
+            identity.replace(&fresh);
+            tracing::info!("certificate read again");
+        }
+        Err(error) => tracing::warn!("certificate not changed: {error}"),
+    }
 }
 
 fn report(clock: &Clock, reporter: &mut Reporter, server: &Server) {

@@ -2,20 +2,23 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::certificate::IdentityFiles;
 use super::common::{Join, Listen, Log, Net, Process, Serve, Stats};
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
-use super::{log, peer, print, relay, rendezvous, secret, source, stream, tracker};
+use super::{certificate, log, peer, print, relay, rendezvous, secret, source, stream, tracker};
 use crate::io::clock::Clock;
 use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
 use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
 use crate::io::signal::{self, Signals};
+use crate::io::store::{Store, StoreUrl};
 use crate::node::{Role, SourceConfig, StartFrom, SwarmConfig};
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
@@ -86,6 +89,7 @@ pub fn end(lifecycle: Lifecycle, outcome: Result<Exit, CliError>) -> Result<Exit
 pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exit, CliError> {
     let clock = Clock::start();
     let progress = begin("p2ps-source", &settings.log);
+    certificate::trust(settings.tls_ca.as_deref())?;
     // A dry run leaves nothing behind, so it makes no key.
     let made_later = matches!(&settings.key, KeyPlace::State(path) if !path.exists());
     let key = if settings.process.dry_run && made_later {
@@ -193,6 +197,7 @@ pub fn relay(settings: relay::Settings, understood: &Understood) -> Result<Exit,
         skip: true,
         on_end: OnEnd::Wait,
         serve: &settings.serve,
+        tls_ca: settings.tls_ca.as_deref(),
         net: &settings.net,
         stats: &settings.stats,
         process: &settings.process,
@@ -225,6 +230,7 @@ pub fn peer(settings: peer::Settings, understood: &Understood) -> Result<Exit, C
             peer::OnEnd::Wait => OnEnd::Wait,
         },
         serve: &settings.serve,
+        tls_ca: settings.tls_ca.as_deref(),
         net: &settings.net,
         stats: &settings.stats,
         process: &settings.process,
@@ -244,6 +250,7 @@ struct Receiver<'a> {
     skip: bool,
     on_end: OnEnd,
     serve: &'a Serve,
+    tls_ca: Option<&'a Path>,
     net: &'a Net,
     stats: &'a Stats,
     process: &'a Process,
@@ -254,6 +261,7 @@ impl Receiver<'_> {
     fn run(self, understood: &Understood) -> Result<Exit, CliError> {
         let clock = Clock::start();
         let progress = begin(self.tool, self.log);
+        certificate::trust(self.tls_ca)?;
         refuse_terminal(self.outputs)?;
         stream::block_on(async {
             let mut base = stream::Base::new(clock, self.net, self.process, progress)?;
@@ -376,12 +384,22 @@ fn tell_apart(found: &mut [stream::Found]) -> Result<(), CliError> {
 ///
 /// # Errors
 ///
-/// An address that cannot be bound.
+/// An address that cannot be bound; a store that cannot be used.
 pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<Exit, CliError> {
     let clock = Clock::start();
     let progress = begin("p2ps-tracker", &settings.log);
+    let identity = settings.tls.as_ref().map(IdentityFiles::read).transpose()?;
     let listener = bind_tcp(&settings.net)?;
     progress.clear();
+    // A dry run leaves nothing behind, so it makes no store.
+    let is_missing =
+        matches!(&settings.store, StoreUrl::Redb(path) if path.symlink_metadata().is_err());
+    let store = if settings.process.dry_run && is_missing {
+        StoreUrl::Memory
+    } else {
+        settings.store.clone()
+    };
+    let (store, rows) = Store::open(&store).map_err(|error| CliError::store(&error))?;
     if settings.process.dry_run {
         return Ok(Exit::Done);
     }
@@ -389,7 +407,12 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
         let (mut lifecycle, signals) = live("p2ps-tracker", &settings.process)?;
         let outcome = rendezvous::serve(
             clock,
-            listener,
+            rendezvous::Parts {
+                listener,
+                identity,
+                store,
+                rows,
+            },
             &settings,
             &progress,
             &mut lifecycle,

@@ -2,7 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
 use super::exit::{CliError, Exit, reason, shown_path};
@@ -38,9 +40,6 @@ pub fn read_secret_file(path: &Path) -> Result<String, CliError> {
             let is_link = path.is_symlink();
             match error.kind() {
                 _ if is_link => unreadable(path, "is a symbolic link"),
-                io::ErrorKind::NotFound => {
-                    unreadable(path, "no such file, make one with p2ps-source keygen")
-                }
                 _ => unreadable(path, reason(&error)),
             }
         })?;
@@ -52,6 +51,10 @@ pub fn read_secret_file(path: &Path) -> Result<String, CliError> {
     }
     if !metadata.is_file() {
         return Err(unreadable(path, "is not a plain file"));
+    }
+    let owner = metadata.uid();
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(unusable(path, "belongs to another user"));
     }
     if metadata.permissions().mode() & 0o177 != 0 {
         return Err(unusable(path, "readable by others, chmod 600 it"));
@@ -79,7 +82,12 @@ pub fn read_secret_file(path: &Path) -> Result<String, CliError> {
 ///
 /// As [`read_secret_file`], and when the file holds no key that can sign.
 pub fn read_signing_key(path: &Path) -> Result<SigningKey, CliError> {
-    let text = read_secret_file(path)?;
+    let text = read_secret_file(path).map_err(|mut error| {
+        if !path.exists() && !path.is_symlink() {
+            error.why += ", make one with p2ps-source keygen";
+        }
+        error
+    })?;
     SigningKey::from_pem(text).map_err(|error| unusable(path, error.to_string()))
 }
 
@@ -194,10 +202,7 @@ mod tests {
             ("dir", "cannot read key \"dir\": is a directory"),
             ("link", "cannot read key \"link\": is a symbolic link"),
             ("loop", "cannot read key \"loop\": is a symbolic link"),
-            (
-                "none",
-                "cannot read key \"none\": no such file, make one with p2ps-source keygen",
-            ),
+            ("none", "cannot read key \"none\": no such file"),
         ] {
             assert_eq!(said(name), expected);
         }

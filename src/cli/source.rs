@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::common::{
     Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats, StatsArgs,
-    TrackerArgs,
+    TrackerArgs, state_dir,
 };
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
@@ -236,6 +236,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// What is served.
     pub serve: Serve,
+    /// Authorities to trust beside the usual ones.
+    pub tls_ca: Option<PathBuf>,
     /// Where the tool is on the network.
     pub net: Net,
     /// Where records go.
@@ -305,24 +307,6 @@ impl TicketSettings {
         let options = super::value::UriOptions::default();
         Ok(ChannelUri { place, options }.to_string())
     }
-}
-
-/// The state directory: as given, else the service manager's, else the user's.
-fn state_dir(given: Option<PathBuf>) -> Result<PathBuf, CliError> {
-    if let Some(dir) = given {
-        return Ok(dir);
-    }
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(dirs) = set("STATE_DIRECTORY") {
-        // systemd lists several with colons between; the first is the unit's own.
-        let dirs = dirs.to_string_lossy();
-        return Ok(dirs.split(':').next().unwrap_or_default().into());
-    }
-    let base = set("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(set("HOME")?).join(".local/state")));
-    base.map(|base| base.join("p2ps"))
-        .ok_or_else(|| CliError::usage("no state directory", "give --state-dir"))
 }
 
 /// Name of the key file of a channel in the state directory.
@@ -407,6 +391,7 @@ impl Tool for Args {
             trackers: self.tracker.tracker,
             state_dir,
             serve: self.serve.check(),
+            tls_ca: self.tracker.tls_ca,
             net: self.net.check_udp()?,
             stats: self.stats.check(to_stdout.then_some("--tee -"))?,
             process: self.process.check(),

@@ -1,13 +1,14 @@
 //! HTTP: the tracker's server ([`server`]), and the few requests that the other tools make.
 //!
 //! The client blocks in a thread of its own (`spawn_blocking`); the loop that moves media never waits for it. `http`
-//! and `https` URLs are spoken, the latter with the certificate authorities of the Mozilla list.
+//! and `https` URLs are spoken, the latter with the certificate authorities of the Mozilla list and those that [`trust`] adds.
 
 use std::io::ErrorKind;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
-use ureq::tls::{TlsConfig, TlsProvider};
+use rustls::CertificateError;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider};
 
 use super::media::is_unknown_name;
 use crate::tracker::message::{CONTENT_TYPE, RESPONSE_BYTES_MAX};
@@ -36,6 +37,9 @@ pub enum HttpError {
     /// The answer is longer than any of ours.
     #[error("answer over {0} bytes")]
     TooLong(usize),
+    /// The other end is not who it should be.
+    #[error("its certificate {0}")]
+    Certificate(&'static str),
     /// The connection failed in another way.
     #[error("{0}")]
     Failed(String),
@@ -110,14 +114,16 @@ pub fn tracker_url(text: &str) -> Result<String, HttpError> {
 /// [`HttpError`] when there is no answer.
 pub async fn post(url: String, body: String, timeout: Duration) -> Result<Answer, HttpError> {
     in_a_thread(timeout, move || {
-        AGENT
-            .post(&url)
-            .config()
-            .timeout_global(Some(timeout))
-            .build()
-            .content_type(CONTENT_TYPE)
-            .header("Accept", CONTENT_TYPE)
-            .send(&body)
+        ask(|agent| {
+            agent
+                .post(&url)
+                .config()
+                .timeout_global(Some(timeout))
+                .build()
+                .content_type(CONTENT_TYPE)
+                .header("Accept", CONTENT_TYPE)
+                .send(&body)
+        })
     })
     .await
 }
@@ -129,20 +135,99 @@ pub async fn post(url: String, body: String, timeout: Duration) -> Result<Answer
 /// [`HttpError`] when there is no answer.
 pub async fn get(url: String, timeout: Duration) -> Result<Answer, HttpError> {
     in_a_thread(timeout, move || {
-        AGENT
-            .get(&url)
-            .config()
-            .timeout_global(Some(timeout))
-            .build()
-            .call()
+        ask(|agent| {
+            agent
+                .get(&url)
+                .config()
+                .timeout_global(Some(timeout))
+                .build()
+                .call()
+        })
     })
     .await
 }
 
+/// Trusts certificates that these authorities (PEM) signed, beside those of the Mozilla list. For the whole process, and
+/// before its first request: what is said later changes nothing.
+///
+/// # Errors
+///
+/// [`HttpError::Certificate`] when there is no certificate in it.
+pub fn trust(authorities: &[u8]) -> Result<(), HttpError> {
+    let none = HttpError::Certificate("is missing");
+    let found = ureq::tls::parse_pem(authorities)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(_) => None,
+            Err(_) => Some(Err(none.clone())),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if found.is_empty() {
+        return Err(none);
+    }
+    let _ = OUR_AGENT.set(agent(RootCerts::new_with_certs(&found)));
+    Ok(())
+}
+
+/// Asks those that [`trust`] named and, where the certificate is of none of them, those of the Mozilla list: nothing of
+/// a request was sent before the certificate was found good.
+fn ask<F>(request: F) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>
+where
+    F: Fn(&ureq::Agent) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+{
+    match OUR_AGENT.get().map(&request) {
+        Some(Err(error)) if is_unknown_authority(&error) => request(&AGENT),
+        Some(answer) => answer,
+        None => request(&AGENT),
+    }
+}
+
+/// What TLS found wrong, which ureq hands on inside an error of the connection.
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+fn is_unknown_authority(error: &ureq::Error) -> bool {
+    // Authorities of one name and different keys show as a signature that is wrong.
+    matches!(
+        tls_error(error),
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature
+        ))
+    )
+}
+
+/// What is wrong with a certificate, in words for whoever can do something about it.
+fn certificate_fault(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "is of an unknown authority: give --tls-ca"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet"
+        }
+        _ => "is not valid",
+    }
+}
+
+/// Trusts those that [`trust`] named.
+static OUR_AGENT: OnceLock<ureq::Agent> = OnceLock::new();
+
+/// Trusts the Mozilla list.
+static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| agent(RootCerts::WebPki));
+
 /// Requests are seconds apart: no connection is kept for the next one. Redirects are not followed: a tracker that is
 /// no longer ours must not choose where we connect to (S-46). Nor are proxies of the environment used: the tracker
 /// hands out the address that we come from, and a proxy has no media.
-static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
+fn agent(authorities: RootCerts) -> ureq::Agent {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ureq::Agent::config_builder()
         .user_agent(concat!("p2ps/", env!("CARGO_PKG_VERSION")))
@@ -153,12 +238,13 @@ static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| {
         .tls_config(
             TlsConfig::builder()
                 .provider(TlsProvider::Rustls)
+                .root_certs(authorities)
                 .unversioned_rustls_crypto_provider(provider)
                 .build(),
         )
         .build()
         .into()
-});
+}
 
 async fn in_a_thread<F>(timeout: Duration, request: F) -> Result<Answer, HttpError>
 where
@@ -182,6 +268,13 @@ where
 }
 
 fn explain(error: ureq::Error, timeout: Duration) -> HttpError {
+    match tls_error(&error) {
+        Some(rustls::Error::InvalidCertificate(fault)) => {
+            return HttpError::Certificate(certificate_fault(fault));
+        }
+        Some(fault) => return HttpError::Failed(format!("no tls: {fault}").to_lowercase()),
+        None => {}
+    }
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => HttpError::BadUrl,
         ureq::Error::HostNotFound => HttpError::NameNotFound,

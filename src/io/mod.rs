@@ -9,5 +9,6 @@ pub mod lines;
 pub mod media;
 pub mod metrics;
 pub mod signal;
+pub mod store;
 pub mod udp;
 pub mod value;

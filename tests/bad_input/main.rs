@@ -9,6 +9,9 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use p2ps::io::store::{Store, StoreUrl};
+use p2ps::tracker::provider::change::{Change, Table};
+
 /// A folder of its own for a test, and the programs run in it.
 struct Bench {
     dir: tempfile::TempDir,
@@ -268,6 +271,196 @@ fn rows_17_and_18_terminals() {
 }
 
 #[test]
+fn stores_that_are_none() {
+    let bench = Bench::new();
+    for store in ["sqlite:st", "redb:", "mem:st", "st"] {
+        bench.refuses(
+            &format!("p2ps-tracker --store {store}"),
+            &format!("p2ps-tracker: bad --store \"{store}\": need mem: or redb:PATH"),
+            2,
+        );
+    }
+}
+
+#[test]
+fn plain_http_and_certificates() {
+    let bench = Bench::new();
+    bench.file("cert", "-----BEGIN CERTIFICATE-----\n", 0o644);
+    for (line, expected) in [
+        (
+            "--listen 0.0.0.0:0",
+            "will not serve plain http on 0.0.0.0:0: add --tls-cert and --tls-key, or --insecure-http",
+        ),
+        ("--tls-cert cert", "--tls-cert needs --tls-key"),
+        (
+            "--tls-cert cert --tls-key good.pem --insecure-http",
+            "--tls-cert and --insecure-http exclude each other",
+        ),
+        (
+            "--tls-cert none --tls-key good.pem",
+            "cannot read certificate \"none\": no such file",
+        ),
+        (
+            "--tls-cert word --tls-key good.pem",
+            "cannot use certificate \"word\": no certificate in it",
+        ),
+        (
+            "--tls-cert cert --tls-key k.pem",
+            "cannot use key \"k.pem\": readable by others, chmod 600 it",
+        ),
+    ] {
+        bench.refuses(
+            &format!("p2ps-tracker {line}"),
+            &format!("p2ps-tracker: {expected}"),
+            2,
+        );
+    }
+    bench.refuses(
+        "p2ps-peer p2ps://127.0.0.1/film -o out.ts --tls-ca word",
+        "p2ps-peer: cannot use certificate \"word\": no certificate in it",
+        2,
+    );
+}
+
+/// A tracker that may not get far enough to listen.
+const TRACKER: &str = "p2ps-tracker --listen 127.0.0.1:0 --dry-run --store";
+
+/// A store with rows in it, written by the library.
+fn stored(path: &Path) -> Store {
+    let (store, _) = Store::open(&StoreUrl::Redb(path.to_owned())).expect("a store");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    for number in 0..100 {
+        let row = Change {
+            table: Table::Ledger,
+            key: format!("{number:06}"),
+            value: Some("x".repeat(100)),
+        };
+        runtime.block_on(store.submit(vec![row])).expect("stored");
+    }
+    store
+}
+
+#[test]
+fn bad_input_26_state_of_a_newer_version() {
+    let bench = Bench::new();
+    let path = bench.path().join("st");
+    drop(stored(&path));
+    {
+        let database = redb::Database::open(&path).unwrap();
+        let writing = database.begin_write().unwrap();
+        let about = redb::TableDefinition::<&str, &str>::new("p2ps");
+        writing
+            .open_table(about)
+            .unwrap()
+            .insert("version", "3")
+            .unwrap();
+        writing.commit().unwrap();
+    }
+    bench.refuses(
+        &format!("{TRACKER} redb:st"),
+        "p2ps-tracker: cannot read state \"st\": version 3, this tool knows 1",
+        2,
+    );
+}
+
+#[test]
+fn bad_input_27_state_that_is_torn() {
+    let bench = Bench::new();
+    let path = bench.path().join("st");
+    let store = stored(&path);
+    // As a crash leaves it, without the pages of the newest commit.
+    let whole = fs::read(&path).unwrap();
+    drop(store);
+    let run = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let output = bench.run(&format!("{TRACKER} redb:st"));
+        let said = String::from_utf8(output.stderr).unwrap();
+        // Without the time before it.
+        let said = said
+            .split_once("p2ps-tracker: ")
+            .map(|(_, said)| said.to_owned());
+        (output.status.code(), said.unwrap_or_default())
+    };
+    assert_eq!(run(&whole), (Some(0), String::new()));
+    let torn = (4096..whole.len()).step_by(4096).find_map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at..at + 4096].fill(0);
+        let (code, said) = run(&bytes);
+        (code == Some(0) && !said.is_empty()).then_some(said)
+    });
+    assert_eq!(
+        torn.as_deref(),
+        Some(
+            "warning: state \"st\" ends in a commit that is not whole: what follows the last whole record is ignored\n"
+        )
+    );
+    let cut = whole.len() / 2;
+    assert_eq!(
+        run(&whole[..cut]),
+        (
+            Some(1),
+            format!("cannot read state \"st\": cut at byte {cut}, and no whole commit is left\n")
+        )
+    );
+    assert_eq!(fs::read(&path).unwrap(), &whole[..cut]);
+    assert_eq!(
+        run(b"not a database"),
+        (
+            Some(1),
+            "cannot read state \"st\": not a file of this tool\n".to_owned()
+        )
+    );
+}
+
+#[test]
+fn bad_input_28_two_trackers_on_one_state() {
+    let bench = Bench::new();
+    let _store = stored(&bench.path().join("st"));
+    bench.refuses(
+        &format!("{TRACKER} redb:st"),
+        &format!(
+            "p2ps-tracker: cannot lock state \"st\": used by process {}",
+            std::process::id()
+        ),
+        7,
+    );
+}
+
+#[test]
+fn s_51_state_that_others_can_read_or_swap() {
+    let bench = Bench::new();
+    let path = bench.path().join("st");
+    drop(stored(&path));
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    symlink("st", bench.path().join("link")).unwrap();
+    fs::create_dir(bench.path().join("folder")).unwrap();
+    for (store, why) in [
+        ("link", "is a symbolic link"),
+        ("loop", "is a symbolic link"),
+    ] {
+        bench.refuses(
+            &format!("{TRACKER} redb:{store}"),
+            &format!("p2ps-tracker: cannot use state \"{store}\": {why}"),
+            2,
+        );
+    }
+    bench.refuses(
+        &format!("{TRACKER} redb:folder"),
+        "p2ps-tracker: cannot open state \"folder\": is a directory",
+        2,
+    );
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    bench.refuses(
+        &format!("{TRACKER} redb:st"),
+        "p2ps-tracker: cannot use state \"st\": readable by others, chmod 600 it",
+        2,
+    );
+}
+
+#[test]
 fn a_reader_that_has_enough_is_no_error() {
     let bench = Bench::new();
     for line in ["--help", "--version", "completions zsh", "--print-config"] {
@@ -376,7 +569,7 @@ fn a_dry_run_leaves_nothing_behind() {
             "{line}"
         );
     }
-    for name in ["st", "pid", "out.ts"] {
+    for name in [".local", "st", "pid", "out.ts"] {
         assert!(!bench.path().join(name).exists(), "{name}");
     }
 }

@@ -147,6 +147,7 @@ impl Place {
         command
             .current_dir(self.0.path())
             .env_remove("STATE_DIRECTORY")
+            .env("XDG_STATE_HOME", self.path(&format!("{name}.state")))
             .args(["--listen", listen, "--stats-interval", interval, "--stats"])
             .arg(format!("unix:{}", socket.display()))
             .stdin(Stdio::piped())

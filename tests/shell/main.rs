@@ -7,4 +7,5 @@ mod faults;
 mod harness;
 mod media;
 mod netns;
+mod tls;
 mod tree;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use p2ps::io::http::server::{HttpStats, Options, Server, bind};
+use p2ps::io::http::server::{HttpStats, Identity, Options, Server, bind};
 use p2ps::io::http::{self, Answer, HttpError};
 use p2ps::rng::Seed;
 use p2ps::time::Instant;
@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 mod announcers;
 mod garbage;
+mod limits;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
 
@@ -36,6 +37,10 @@ struct Tracker {
 
 impl Tracker {
     async fn start(options: Options) -> Self {
+        Self::with_identity(options, None).await
+    }
+
+    async fn with_identity(options: Options, identity: Option<Identity>) -> Self {
         let listener = bind("127.0.0.1:0".parse().expect("an address"), false)
             .await
             .expect("loopback can be bound");
@@ -47,7 +52,9 @@ impl Tracker {
             move || Instant::from_micros(micros.load(Ordering::Relaxed))
         };
         let service = Arc::new(Mutex::new(Service::new(registry, None)));
-        let server = Server::new(service, clock).with_options(options);
+        let server = Server::new(service, clock)
+            .with_options(options)
+            .with_identity(identity);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.clone().serve(listener, async {
             let _ = stopped.await;

@@ -7,6 +7,7 @@ mod channel;
 mod rotate;
 mod ticket;
 
+pub use crate::io::store::StoreUrl;
 pub use crate::io::value::{
     DurationValue, Percent, Rate, Shown, Size, ValueError, count, duration, nearest, printable,
 };

@@ -40,9 +40,13 @@ use crate::tracker::service::{Answer, Service};
 mod api;
 mod documents;
 mod hooks;
+mod tls;
 mod traffic;
 
+pub use tls::{Identity, TlsError};
+
 use documents::{channel, channels, healthz, metrics, readyz};
+use tls::Conversation;
 use traffic::{Traffic, Watched};
 
 /// Pause after an accept that failed, for want of descriptors as a rule: those who are served go on meanwhile.
@@ -147,6 +151,7 @@ pub struct Server {
     counters: Arc<Counters>,
     open: Arc<Mutex<Open>>,
     is_stopping: Arc<AtomicBool>,
+    identity: Option<Identity>,
 }
 
 impl fmt::Debug for Server {
@@ -168,7 +173,7 @@ pub async fn bind(addr: SocketAddr, insecure_http: bool) -> io::Result<TcpListen
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!(
-                "plain HTTP on {addr} can be read and changed on its way: listen on loopback behind a TLS proxy, or give \
+                "plain HTTP on {addr} can be read and changed on its way: give --tls-cert and --tls-key, or \
                  --insecure-http"
             ),
         ));
@@ -201,6 +206,7 @@ impl Server {
             counters: Arc::default(),
             open: Arc::default(),
             is_stopping: Arc::default(),
+            identity: None,
         }
     }
 
@@ -213,6 +219,12 @@ impl Server {
     /// The same server, making durable what must be before it answers.
     pub fn with_keeper(mut self, keeper: Keeper) -> Self {
         self.keeper = keeper;
+        self
+    }
+
+    /// The same server behind TLS.
+    pub fn with_identity(mut self, identity: Option<Identity>) -> Self {
+        self.identity = identity;
         self
     }
 
@@ -345,7 +357,10 @@ impl Server {
         };
         if let Some((status, why)) = refusal {
             count(&self.counters.refused);
-            say(stream, status, why);
+            // Under TLS a word costs a handshake, and who has too many connections would have us make them.
+            if self.identity.is_none() {
+                say(stream, status, why);
+            }
             return None;
         }
         count(&self.counters.connections);
@@ -393,6 +408,11 @@ impl Server {
         // An answer is one segment; there is nothing to gather.
         let _ = stream.set_nodelay(true);
         let traffic = Arc::new(Traffic::new());
+        let watched = Watched {
+            stream,
+            traffic: Arc::clone(&traffic),
+        };
+        let conversation = Conversation::new(watched, self.identity.as_ref());
         let app = TowerToHyperService::new(app);
         let service = service_fn({
             let traffic = Arc::clone(&traffic);
@@ -407,13 +427,7 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(self.options.header_timeout)
             .max_buf_size(self.options.header_bytes_max)
-            .serve_connection(
-                TokioIo::new(Watched {
-                    stream,
-                    traffic: Arc::clone(&traffic),
-                }),
-                service,
-            );
+            .serve_connection(TokioIo::new(conversation), service);
         let mut is_stopping = false;
         let result = loop {
             let idle_at = traffic.last() + self.options.idle_timeout;
@@ -432,14 +446,16 @@ impl Server {
             }
         };
         // hyper ends a connection whose header does not come without a word; whoever sent half of one gets one.
-        if result.is_err_and(|error| error.is_timeout()) && traffic.is_inside_request() {
-            count(&self.counters.timeouts);
-            let stream = connection.into_parts().io.into_inner().stream;
-            say(
-                &stream,
-                StatusCode::REQUEST_TIMEOUT,
-                "request header did not come in time",
-            );
+        if result.is_err_and(|error| error.is_timeout()) {
+            let mut conversation = connection.into_parts().io.into_inner();
+            if traffic.is_inside_request() || conversation.is_handshaking() {
+                count(&self.counters.timeouts);
+                let answer = answer(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "request header did not come in time",
+                );
+                conversation.say(answer.as_bytes()).await;
+            }
         }
     }
 
@@ -568,12 +584,16 @@ fn closing(mut response: Response) -> Response {
 
 /// Writes a short error where hyper does not, as far as the socket takes it; the connection is closed afterwards.
 fn say(stream: &TcpStream, status: StatusCode, why: &str) {
+    let _ = stream.try_write(answer(status, why).as_bytes());
+}
+
+/// A short error as it goes over the wire.
+fn answer(status: StatusCode, why: &str) -> String {
     let body = serde_json::json!({ "error": why }).to_string();
-    let answer = format!(
+    format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
-    );
-    let _ = stream.try_write(answer.as_bytes());
+    )
 }
 
 fn count(counter: &AtomicU64) {

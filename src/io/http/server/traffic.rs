@@ -37,6 +37,11 @@ impl Traffic {
             .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// Part of a request came.
+    pub(super) fn request_begins(&self) {
+        self.is_inside_request.store(true, Ordering::Relaxed);
+    }
+
     /// What was read so far needs no more of it.
     pub(super) fn request_is_read(&self) {
         self.is_inside_request.store(false, Ordering::Relaxed);
@@ -63,9 +68,6 @@ impl AsyncRead for Watched {
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
         if result.is_ready() && buf.filled().len() > before {
             self.traffic.moved();
-            self.traffic
-                .is_inside_request
-                .store(true, Ordering::Relaxed);
         }
         result
     }
