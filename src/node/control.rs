@@ -102,7 +102,11 @@ impl Node {
             }
             Extension::Describe => self.answer_describe(now, at),
             Extension::Description(bytes) => self.on_description(now, at, bytes),
-            Extension::Unknown { .. } => {}
+            Extension::AuthChallenge(_)
+            | Extension::AuthResponse(_)
+            | Extension::AuthProof(_)
+            | Extension::Ticket(_)
+            | Extension::Unknown { .. } => {}
         }
     }
 
