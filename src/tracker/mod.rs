@@ -9,3 +9,4 @@ mod json;
 pub mod message;
 pub mod provider;
 pub mod registry;
+pub mod ticket;
