@@ -26,6 +26,27 @@ impl PeerId {
     }
 }
 
+/// The public key of a peer, Ed25519: who it is, where a [`PeerId`] is only what it is called.
+///
+/// Tickets, lists of friends and bans hold this one (S-32).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey([u8; 32]);
+
+impl PeerKey {
+    /// Bytes on the wire.
+    pub const LEN: usize = 32;
+
+    /// From the bytes on the wire.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes on the wire.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// A swarm: the root hash of static content, or algorithm number and public key of a live stream
 /// (RFC 7574 §7.4, §6.1.2).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,6 +170,31 @@ impl fmt::Debug for PeerId {
 }
 
 impl FromStr for PeerId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let bytes = decode_hex(text)?;
+        let found = bytes.len();
+        bytes.try_into().map(Self).map_err(|_| IdError::Length {
+            bytes: found,
+            needed: Self::LEN,
+        })
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerKey({self})")
+    }
+}
+
+impl FromStr for PeerKey {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {

@@ -230,6 +230,7 @@ pub(super) fn config(
     serve: &Serve,
 ) -> Config {
     Config {
+        auth: None,
         role,
         peer_id,
         epoch: base.clock.epoch(),

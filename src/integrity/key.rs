@@ -14,7 +14,7 @@ use aws_lc_rs::signature::{
 use bytes::Bytes;
 use data_encoding::BASE64;
 
-use crate::ids::SwarmId;
+use crate::ids::{PeerKey, SwarmId};
 use crate::wire::option::SignatureAlgorithm;
 
 /// Sizes of RSA modulus accepted, in bytes: 1024 to 4096 bits, the most that RFC 3110 §2 and RFC 5702 §2 allow.
@@ -163,6 +163,17 @@ impl SigningKey {
         VerifyingKey::from_swarm_id(&self.0.swarm_id).expect("our own public key is valid")
     }
 
+    /// The public half as the identity of a peer; none but Ed25519 keys are one.
+    pub fn peer_key(&self) -> Option<PeerKey> {
+        match &self.0.pair {
+            Pair::Ed25519(pair) => {
+                let public = pair.public_key().as_ref().try_into().ok()?;
+                Some(PeerKey::from_bytes(public))
+            }
+            Pair::Ecdsa(_) => None,
+        }
+    }
+
     /// The signature of a message, of the width that the algorithm fixes.
     ///
     /// Ed25519 signs the same message the same way each time; ECDSA does not.
@@ -260,6 +271,18 @@ impl VerifyingKey {
             swarm_id: swarm_id.clone(),
             key,
         })
+    }
+
+    /// The key that is the identity of a peer.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::Invalid`] when the bytes are no point of the curve.
+    pub fn from_peer_key(peer: &PeerKey) -> Result<Self, KeyError> {
+        let mut id = vec![SignatureAlgorithm::Ed25519.code()];
+        id.extend_from_slice(peer.as_bytes());
+        let swarm_id = SwarmId::new(id).map_err(|_| KeyError::Invalid)?;
+        Self::from_swarm_id(&swarm_id)
     }
 
     /// Whether the signature of the message was made with this key.

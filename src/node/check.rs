@@ -3,16 +3,18 @@
 
 mod bounds;
 mod input;
+mod message;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use input::Input;
+use message::any_message;
 
-use super::{Config, Node, Port, Role, SourceConfig, StartFrom, SwarmConfig};
+use super::{Auth, Config, Node, Port, Role, SourceConfig, StartFrom, SwarmConfig};
 use crate::chunk::{ChunkIndex, ChunkRange};
 use crate::ids::{ChannelId, PeerId};
 use crate::integrity::hash::digest;
@@ -21,12 +23,9 @@ use crate::integrity::live::{Authority, MUNRO_WIDTH, MunroTree};
 use crate::peer::handshake::SwarmTerms;
 use crate::rng::Seed;
 use crate::store::playout::PlayoutConfig;
-use crate::time::{Epoch, Instant, NtpTime};
+use crate::time::{Epoch, Instant};
 use crate::wire::option::{Addressing, ChunkSize, Handshake, HashFunction, Protection};
-use crate::wire::{
-    Data, Digest, Entry, Extension, Format, Hello, Mask, Message, Munro, ProbeReply, QosFeedback,
-    Status, Subscribe, SubscribeReply,
-};
+use crate::wire::{Data, Digest, Extension, Format, Hello, Message, Munro};
 
 /// Remotes that call us.
 const CALLERS: usize = 3;
@@ -154,6 +153,12 @@ impl World {
         };
         let mut config = Config::new(role, PeerId::from_bytes([9; 8]), EPOCH, swarm);
         config.extensions = extensions;
+        config.auth = (setup & 128 != 0).then(|| Auth {
+            key: SigningKey::from_seed_ed25519([3; 32]),
+            friends: BTreeSet::new(),
+            issuers: Vec::new(),
+            closed: setup & 16 == 0,
+        });
         let now = START;
         let node = Node::new(now, config, Seed::from_number(1)).expect("a key that works");
         Self {
@@ -301,109 +306,12 @@ impl World {
     }
 
     fn message(&self, input: &mut Input<'_>) -> Message {
-        let time = EPOCH.ntp(self.now);
-        match input.u8() % 26 {
-            0 => Message::Ack {
-                range: input.range(),
-                delay_us: input.u64().cast_signed(),
-            },
-            1 => Message::Have(input.range()),
-            2 => Message::Integrity {
-                range: input.range(),
-                hash: input.digest(),
-            },
-            3 => Message::SignedIntegrity {
-                range: input.range(),
-                time: NtpTime::from_bits(input.u64()),
-                signature: Bytes::from(vec![input.u8(); 64]),
-            },
-            4 => Message::Request(input.range()),
-            5 => Message::Cancel(input.range()),
-            6 => Message::Choke,
-            7 => Message::Unchoke,
-            8 => Message::PexRequest,
-            9 => Message::PexCertificate(input.take(4)),
-            10 | 11 => Message::Data(Data {
-                range: ChunkRange::single(input.chunk()),
-                time_us: input.u64(),
-                payload: input.take(8),
-            }),
-            12 => Message::Extension(Extension::Hello(Hello {
-                peer_id: PeerId::from_bytes([input.u8(); 8]),
-                ..Hello::default()
-            })),
-            13 | 14 => Message::Extension(Extension::Subscribe(Subscribe {
-                id: u16::from(input.u8()),
-                flags: input.u8(),
-                from_mode: input.u8() % 6,
-                entries: vec![Entry {
-                    substream: 0,
-                    from_chunk: input.chunk(),
-                }],
-                lease_ms: u32::from(input.u16()),
-                priority: 0,
-            })),
-            15 => Message::Extension(Extension::SubscribeReply(SubscribeReply {
-                id: self.asked(input.u16()),
-                accepted: Mask::all(1),
-                reason: input.u8() % 8,
-                retry_ms: u32::from(input.u16()),
-                start: Some(input.chunk()).filter(|chunk| chunk.get() % 3 > 0),
-                alternatives: vec![(
-                    PeerId::from_bytes([input.u8(); 8]),
-                    SocketAddr::from(([input.u8(), input.u8(), input.u8(), 1], input.u16())),
-                )],
-            })),
-            16 => Message::Extension(Extension::Unsubscribe {
-                mask: Mask::all(1),
-                reason: input.u8(),
-            }),
-            17 => Message::Extension(Extension::Status(Status {
-                seq: 1,
-                heads: vec![input.chunk()],
-                wanted: Mask::none(1),
-                recv_kbps: u32::MAX,
-                sent_kbps: u32::MAX,
-                loss_permille: input.u16(),
-                cumulative_latency_us: u32::from(input.u16()) << 16,
-                jitter_us: 0,
-                depth: input.u8(),
-                slots_free: input.u16(),
-                uplink_kbps: u32::MAX,
-                paths: input.path(),
-            })),
-            18 => Message::Extension(Extension::Probe {
-                nonce: 1,
-                mask: Mask::all(1),
-            }),
-            19 => Message::Extension(Extension::ProbeReply(ProbeReply {
-                nonce: u32::from(input.u16()),
-                held_us: u32::MAX,
-                ready: Mask::all(1),
-                recv_kbps: 0,
-                cumulative_latency_us: u32::MAX,
-                saturated: 0,
-                paths: input.path(),
-            })),
-            20 => Message::Extension(Extension::QosFeedback(QosFeedback {
-                substream: input.u8(),
-                late_permille: 0,
-                lost_permille: input.u16(),
-                over_ms: u32::MAX,
-            })),
-            21 => Message::Extension(Extension::Munro(Munro {
-                start: input.chunk(),
-                time,
-                signature: Bytes::from(vec![input.u8(); 64]),
-                leaves: vec![input.digest(); usize::from(input.u8() % 40)],
-            })),
-            22 => Message::Extension(Extension::NeedMunro(input.chunk())),
-            23 => Message::Extension(Extension::Fetch {
-                range: input.range(),
-                flags: input.u8(),
-            }),
-            24 => Message::Extension(Extension::Describe),
-            _ => Message::Extension(Extension::Description(input.take(40))),
+        match any_message(self.now, input) {
+            Message::Extension(Extension::SubscribeReply(mut reply)) => {
+                reply.id = self.asked(reply.id);
+                Message::Extension(Extension::SubscribeReply(reply))
+            }
+            message => message,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::access::Auth;
 use crate::chunk::ChunkIndex;
 use crate::ids::{PeerId, SwarmId};
 use crate::integrity::key::SigningKey;
@@ -92,6 +93,8 @@ pub struct Config {
     pub children_max: usize,
     /// What it may send, in bits a second.
     pub upload_limit_bps: Option<u64>,
+    /// Its key, and whether its channels are closed; none has no key and closes nothing.
+    pub auth: Option<Auth>,
     /// Its channels.
     pub swarms: Vec<SwarmConfig>,
 }
@@ -106,6 +109,7 @@ impl Config {
             extensions: true,
             children_max: usize::MAX,
             upload_limit_bps: None,
+            auth: None,
             swarms: vec![swarm],
         }
     }

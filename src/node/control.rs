@@ -78,6 +78,7 @@ impl Node {
                     // Who called introduced itself with its last handshake datagram; now it learns who we are.
                     let ours = self.hello();
                     self.send_extension(now, at, ours);
+                    self.challenge_caller(now, at);
                 }
             }
             Extension::Subscribe(subscribe) => self.on_subscribe(now, at, &subscribe),
@@ -102,15 +103,22 @@ impl Node {
             }
             Extension::Describe => self.answer_describe(now, at),
             Extension::Description(bytes) => self.on_description(now, at, bytes),
+            Extension::AuthChallenge(challenge) => self.on_challenge(now, at, &challenge),
+            Extension::AuthResponse(response) => self.on_auth_response(now, at, &response),
+            Extension::AuthProof(proof) => self.on_auth_proof(now, at, &proof),
+            Extension::Ticket(bytes) => self.on_ticket(now, at, &bytes),
             Extension::Unknown { .. } => {}
         }
     }
 
     /// SUBSCRIBE: a child asks for the stream. Asked again it gets the same answer.
-    fn on_subscribe(&mut self, now: Instant, at: usize, subscribe: &Subscribe) {
+    pub(super) fn on_subscribe(&mut self, now: Instant, at: usize, subscribe: &Subscribe) {
         let Some(channel) = self.channels.get(at) else {
             return;
         };
+        if let Err(why) = self.admission(now, at) {
+            return self.hold_subscription(now, at, subscribe, why);
+        }
         let index = channel.swarm;
         let repeated = channel
             .subscriber
@@ -242,7 +250,7 @@ impl Node {
         SubscribeReply::OK
     }
 
-    fn on_unsubscribe(&mut self, at: usize) {
+    pub(super) fn on_unsubscribe(&mut self, at: usize) {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };

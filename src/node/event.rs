@@ -8,6 +8,7 @@ use crate::chunk::ChunkIndex;
 use crate::ids::PeerId;
 use crate::peer::violation::Violation;
 use crate::store::playout::Release;
+use crate::tracker::ticket::TicketError;
 
 /// Something the shell should know or do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,15 @@ pub enum Event {
         swarm: usize,
         /// Where it was.
         addr: SocketAddr,
+    },
+    /// A remote wanted a closed channel, or had it until now, and may not have it.
+    ChildRefused {
+        /// Which channel.
+        swarm: usize,
+        /// Where it is.
+        addr: SocketAddr,
+        /// What it lacks.
+        why: TicketError,
     },
     /// No candidate is left to call: a tracker may know more.
     NeedParents {

@@ -4,6 +4,7 @@
 //! [`Node::poll_transmit`] and [`Node::poll_event`] and ask [`Node::poll_timeout`] when to come back. Nothing here
 //! blocks, and nothing that a remote sends can fail.
 
+mod access;
 mod calls;
 mod channels;
 pub mod check;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use access::Auth;
 pub use config::{Config, Role, SourceConfig, StartFrom, SwarmConfig};
 pub use event::{Event, Loss};
 pub use outbox::Transmit;
@@ -45,6 +47,7 @@ use crate::peer::violation::Violation;
 use crate::rng::{Rng, Seed};
 use crate::time::{Epoch, Instant};
 use crate::wire::{Datagram, DecodeError, Extension, Message};
+use access::{Gate, Lock};
 use channels::Channels;
 use outbox::Outbox;
 use source::Signed;
@@ -77,6 +80,7 @@ pub struct Node {
     half_open: HalfOpenTable,
     channels: Channels,
     swarms: Vec<Swarm>,
+    gate: Gate,
     outbox: Outbox,
     events: VecDeque<Event>,
     next_tick: Instant,
@@ -109,10 +113,12 @@ impl Node {
             .filter_map(|swarm| swarm.source.as_ref());
         let not_before_us = sources.map(|source| source.not_before_us).max();
         let epoch = config.epoch.no_earlier(now, not_before_us.unwrap_or(0));
+        let lock = config.auth.as_ref().map(Lock::new).unwrap_or_default();
+        let gate = config.auth.as_ref().map(Gate::new).unwrap_or_default();
         let swarms = config
             .swarms
             .into_iter()
-            .map(|swarm| Swarm::new(now, swarm, config.extensions))
+            .map(|swarm| Swarm::new(now, swarm, lock.clone(), config.extensions))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             role: config.role,
@@ -126,6 +132,7 @@ impl Node {
             half_open: HalfOpenTable::default(),
             channels: Channels::default(),
             swarms,
+            gate,
             outbox: Outbox::default(),
             events: VecDeque::new(),
             next_tick: now,
@@ -397,9 +404,10 @@ impl Node {
         let most = match event {
             Event::Playout { .. } => usize::MAX,
             // What anybody can bring about as often as he likes leaves room for the rest.
-            Event::ChildJoined { .. } | Event::ChildLeft { .. } | Event::Violated { .. } => {
-                EVENTS_MAX / 2
-            }
+            Event::ChildJoined { .. }
+            | Event::ChildLeft { .. }
+            | Event::ChildRefused { .. }
+            | Event::Violated { .. } => EVENTS_MAX / 2,
             _ => EVENTS_MAX,
         };
         if self.events.len() < most {
@@ -417,6 +425,7 @@ impl Node {
         self.next_tick = now + TICK;
         self.tick_count += 1;
         self.tick_channels(now);
+        self.cut_off(now);
         for swarm in 0..self.swarms.len() {
             self.drive_parents(now, swarm);
             self.ask_description(now, swarm);

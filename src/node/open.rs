@@ -416,6 +416,7 @@ impl Node {
         let Some(channel) = self.channels.remove(at) else {
             return;
         };
+        self.gate.forget(channel.local);
         let index = channel.swarm;
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;

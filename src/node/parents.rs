@@ -295,18 +295,35 @@ impl Node {
             self.start_playout(index, &[]);
             return;
         }
+        if let Some(swarm) = self.swarms.get_mut(index) {
+            for (_, alternative) in reply.alternatives.iter().take(ALTERNATIVES_MAX) {
+                swarm.candidates.add_hearsay(now, *alternative, addr);
+            }
+        }
+        let retry = Duration::from_millis(u64::from(reply.retry_ms));
+        self.give_up_subscription(now, at, reply.reason, retry);
+    }
+
+    /// A parent takes us not, or not any more.
+    pub(super) fn give_up_subscription(
+        &mut self,
+        now: Instant,
+        at: usize,
+        reason: u8,
+        retry: Duration,
+    ) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
         channel.subscription = None;
+        let (index, addr) = (channel.swarm, channel.addr);
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
-        let retry = Duration::from_millis(u64::from(reply.retry_ms));
-        if reply.reason == SubscribeReply::LOOP {
+        if reason == SubscribeReply::LOOP {
             swarm.candidates.on_below_us(now, addr, retry);
         } else {
             swarm.candidates.on_refused(now, addr, retry);
-        }
-        for (_, alternative) in reply.alternatives.iter().take(ALTERNATIVES_MAX) {
-            swarm.candidates.add_hearsay(now, *alternative, addr);
         }
         if swarm.successor == Some(at) {
             swarm.successor = None;
@@ -317,7 +334,7 @@ impl Node {
         self.push_event(Event::ParentRefused {
             swarm: index,
             addr,
-            reason: reply.reason,
+            reason,
         });
         self.drive_parents(now, index);
     }

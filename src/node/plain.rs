@@ -29,7 +29,9 @@ impl Node {
             .swarms
             .get(index)
             .and_then(|swarm| swarm.window.newest())
-            .map(|slot| slot.index());
+            .map(|slot| slot.index())
+            // Who cannot prove a key is not told what it cannot have.
+            .filter(|_| self.admission(now, at).is_ok());
         match newest {
             Some(newest) => self.show_munro(now, at, newest),
             None => {
@@ -106,6 +108,7 @@ impl Node {
             .filter(|(at, channel)| channel.swarm == swarm && self.is_plain(*at))
             // Not to whoever gave it to us (RFC 7574 §3.2: not to peers that have everything).
             .filter(|(_, channel)| !channel.has(index.chunks().last()))
+            .filter(|(at, _)| self.admission(now, *at).is_ok())
             .map(|(at, _)| at)
             .collect();
         for at in plain {

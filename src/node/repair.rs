@@ -37,6 +37,9 @@ impl Node {
         range: ChunkRange,
         holds_hashes: bool,
     ) {
+        if !self.admits(now, at) {
+            return;
+        }
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
@@ -119,6 +122,9 @@ impl Node {
 
     /// A remote lacks the hashes of a munro.
     pub(super) fn on_need_munro(&mut self, now: Instant, at: usize, start: ChunkIndex) {
+        if !self.admits(now, at) {
+            return;
+        }
         let Self {
             swarms,
             channels,

@@ -48,6 +48,12 @@ pub struct NodeStats {
     pub violations: u64,
     /// Channels lost by their remotes for violations.
     pub bans: u64,
+    /// Requests for media of a closed channel by those who have not shown that they may have it.
+    pub unadmitted_requests: u64,
+    /// Proofs of keys that proved nothing.
+    pub refused_proofs: u64,
+    /// Tickets that were not taken.
+    pub refused_tickets: u64,
     /// Chunks nobody asked for.
     pub unrequested_chunks: u64,
     /// Chunks that came without the hashes to prove them.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::access::Lock;
 use super::config::{StartFrom, SwarmConfig};
 use super::source::Source;
 use crate::chunk::ChunkIndex;
@@ -44,6 +45,8 @@ pub(super) struct Fresh {
 #[derive(Debug)]
 pub(super) struct Swarm {
     pub terms: SwarmTerms,
+    /// Whether it is closed, and to whom not.
+    pub lock: Lock,
     pub authority: Authority,
     pub window: Window,
     pub playout: Option<Playout>,
@@ -98,6 +101,7 @@ impl Swarm {
     pub(super) fn new(
         now: Instant,
         config: SwarmConfig,
+        lock: Lock,
         extensions: bool,
     ) -> Result<Self, KeyError> {
         let key = VerifyingKey::from_swarm_id(&config.swarm_id)?;
@@ -125,6 +129,7 @@ impl Swarm {
         let tune_in = source.as_ref().map(Source::next_munro);
         Ok(Self {
             terms,
+            lock,
             authority,
             window: Window::new(config.window),
             playout: config.playout.map(Playout::new),

@@ -227,6 +227,15 @@ impl Candidates {
         }
     }
 
+    /// What they said no to has changed: they may be asked again.
+    pub fn forgive(&mut self) {
+        for candidate in &mut self.list {
+            if !candidate.is_below_us {
+                candidate.refused_until = Instant::ZERO;
+            }
+        }
+    }
+
     /// The stream comes to it from us, so it cannot come back.
     pub fn on_below_us(&mut self, now: Instant, addr: SocketAddr, retry: Duration) {
         self.on_refused(now, addr, retry);

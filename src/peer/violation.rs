@@ -34,6 +34,9 @@ pub enum Violation {
     /// An acknowledgement of chunks that were never sent.
     #[error("acknowledged chunk {0} which was never sent")]
     BadAck(u64),
+    /// A signature that does not prove the key it names.
+    #[error("the proof of its key does not hold")]
+    BadProof,
     /// An announcement of more than can be kept.
     #[error("too many ranges announced")]
     TooManyRanges,

@@ -10,3 +10,4 @@ pub mod message;
 pub mod provider;
 pub mod registry;
 pub mod service;
+pub mod ticket;

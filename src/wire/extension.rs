@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::cursor::{DecodeError, Reader};
 use super::{Digest, EXTENSION_TYPE, Format};
 use crate::chunk::{ChunkIndex, ChunkRange};
-use crate::ids::PeerId;
+use crate::ids::{PeerId, PeerKey};
 use crate::time::NtpTime;
 
 /// Leaf hashes in one MUNRO at most: the widest munro with one.
@@ -242,6 +242,42 @@ pub struct QosFeedback {
     pub over_ms: u32,
 }
 
+/// 74 AUTH_CHAL: prove that you hold a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthChallenge {
+    /// Of the exchange, [`VERSION`](Self::VERSION).
+    pub version: u8,
+    /// What the answer must sign, never used before.
+    pub nonce: [u8; 32],
+    /// The key of the sender, which the answer must name.
+    pub key: PeerKey,
+}
+
+impl AuthChallenge {
+    /// The only version there is.
+    pub const VERSION: u8 = 1;
+}
+
+/// 75 AUTH_RESP1: the proof, and a challenge in return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthResponse {
+    /// The key of the sender.
+    pub key: PeerKey,
+    /// What the answer to this one must sign.
+    pub nonce: [u8; 32],
+    /// By that key.
+    pub signature: [u8; 64],
+}
+
+/// 76 AUTH_RESP2: the proof of whoever asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthProof {
+    /// The key of the sender.
+    pub key: PeerKey,
+    /// By that key.
+    pub signature: [u8; 64],
+}
+
 /// 81 MUNRO: the signature and all leaf hashes of a munro in one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Munro {
@@ -285,6 +321,14 @@ pub enum Extension {
     ProbeReply(ProbeReply),
     /// 71.
     QosFeedback(QosFeedback),
+    /// 74.
+    AuthChallenge(AuthChallenge),
+    /// 75.
+    AuthResponse(AuthResponse),
+    /// 76.
+    AuthProof(AuthProof),
+    /// 77: what the tracker allows the sender.
+    Ticket(Bytes),
     /// 81.
     Munro(Munro),
     /// 82: send me the MUNRO that begins there.
@@ -323,6 +367,10 @@ impl Extension {
             Self::Probe { .. } => 69,
             Self::ProbeReply(_) => 70,
             Self::QosFeedback(_) => 71,
+            Self::AuthChallenge(_) => 74,
+            Self::AuthResponse(_) => 75,
+            Self::AuthProof(_) => 76,
+            Self::Ticket(_) => 77,
             Self::Munro(_) => 81,
             Self::NeedMunro(_) => 82,
             Self::Fetch { .. } => 83,

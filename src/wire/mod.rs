@@ -16,8 +16,8 @@ pub use cursor::DecodeError;
 pub use description::ChannelDescription;
 pub use digest::Digest;
 pub use extension::{
-    Entry, Extension, Hello, Mask, Munro, PathBlock, ProbeReply, QosFeedback, Status, Subscribe,
-    SubscribeReply,
+    AuthChallenge, AuthProof, AuthResponse, Entry, Extension, Hello, Mask, Munro, PathBlock,
+    ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
 };
 pub use message::{Data, Message, encode_data_header};
 

@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
 
 use bytes::Bytes;
 use p2ps::chunk::{ChunkIndex, ChunkRange};
-use p2ps::ids::{ChannelId, PeerId, SwarmId, decode_hex};
+use p2ps::ids::{ChannelId, PeerId, PeerKey, SwarmId, decode_hex};
 use p2ps::time::NtpTime;
 use p2ps::wire::extension::Entry;
 use p2ps::wire::option::{
@@ -12,8 +12,9 @@ use p2ps::wire::option::{
     SupportedMessages,
 };
 use p2ps::wire::{
-    ChannelDescription, Data, Datagram, Digest, Extension, Format, Hello, Mask, Message, Munro,
-    PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
+    AuthChallenge, AuthProof, AuthResponse, ChannelDescription, Data, Datagram, Digest, Extension,
+    Format, Hello, Mask, Message, Munro, PathBlock, ProbeReply, QosFeedback, Status, Subscribe,
+    SubscribeReply,
 };
 
 use crate::vectors::{self, Vector, decode};
@@ -519,6 +520,29 @@ fn quality_feedback() {
         over_ms: 250,
     };
     check_extension("qos_feedback", Q, Extension::QosFeedback(feedback));
+}
+
+#[test]
+fn authentication() {
+    let key = PeerKey::from_bytes([0xa1; 32]);
+    let challenge = AuthChallenge {
+        version: AuthChallenge::VERSION,
+        nonce: [0x11; 32],
+        key: PeerKey::from_bytes([0xb2; 32]),
+    };
+    check_extension("auth_chal", Q, Extension::AuthChallenge(challenge));
+    let response = AuthResponse {
+        key,
+        nonce: [0x22; 32],
+        signature: [0x33; 64],
+    };
+    check_extension("auth_resp1", Q, Extension::AuthResponse(response));
+    let proof = AuthProof {
+        key,
+        signature: [0x44; 64],
+    };
+    check_extension("auth_resp2", Q, Extension::AuthProof(proof));
+    check_extension("ticket", Q, Extension::Ticket(bytes("0102030405")));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod integrity;
 mod node;
+mod ticket;
 #[path = "../golden/vectors.rs"]
 mod vectors;
 mod wire;

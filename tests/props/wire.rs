@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use p2ps::chunk::{Bin, ChunkIndex, ChunkRange};
-use p2ps::ids::{ChannelId, PeerId, SwarmId};
+use p2ps::ids::{ChannelId, PeerId, PeerKey, SwarmId};
 use p2ps::time::NtpTime;
 use p2ps::wire::extension::Entry;
 use p2ps::wire::option::{
@@ -16,8 +16,9 @@ use p2ps::wire::option::{
     SupportedMessages,
 };
 use p2ps::wire::{
-    Data, DecodeError, Digest, Extension, Format, Hello, Mask, Message, Munro, PathBlock,
-    ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply, address, check,
+    AuthChallenge, AuthProof, AuthResponse, Data, DecodeError, Digest, Extension, Format, Hello,
+    Mask, Message, Munro, PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
+    address, check,
 };
 
 use crate::vectors::{self, decode};
@@ -190,7 +191,8 @@ fn extension(format: Format) -> impl Strategy<Value = Message> {
     prop_oneof![
         tree_extension(format),
         report_extension(format),
-        repair_extension(format)
+        repair_extension(format),
+        auth_extension()
     ]
     .prop_map(Message::Extension)
 }
@@ -312,6 +314,31 @@ fn report_extension(format: Format) -> impl Strategy<Value = Extension> {
         },
     );
     prop_oneof![status, probe, reply, feedback]
+}
+
+fn auth_extension() -> impl Strategy<Value = Extension> {
+    fn fixed<const N: usize>() -> impl Strategy<Value = [u8; N]> {
+        vec(any::<u8>(), N).prop_map(|bytes| bytes.try_into().expect("as long as asked for"))
+    }
+    let key = || fixed().prop_map(PeerKey::from_bytes);
+    let challenge = (any::<u8>(), fixed(), key()).prop_map(|(version, nonce, key)| {
+        Extension::AuthChallenge(AuthChallenge {
+            version,
+            nonce,
+            key,
+        })
+    });
+    let response = (key(), fixed(), fixed()).prop_map(|(key, nonce, signature)| {
+        Extension::AuthResponse(AuthResponse {
+            key,
+            nonce,
+            signature,
+        })
+    });
+    let proof = (key(), fixed())
+        .prop_map(|(key, signature)| Extension::AuthProof(AuthProof { key, signature }));
+    let ticket = blob(0..600).prop_map(Extension::Ticket);
+    prop_oneof![challenge, response, proof, ticket]
 }
 
 fn repair_extension(format: Format) -> impl Strategy<Value = Extension> {

@@ -1,5 +1,6 @@
 //! The threat catalogue against whole nodes: each test is named after its threat.
 
+mod access;
 mod bounds;
 mod content;
 mod exhaustion;

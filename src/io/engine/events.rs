@@ -116,6 +116,7 @@ impl Engine {
             Event::NeedParents { swarm } => self.want_parents(now, swarm, true),
             Event::ChildJoined { addr, .. } => tracing::debug!("{addr} joined"),
             Event::ChildLeft { addr, .. } => tracing::debug!("{addr} left"),
+            Event::ChildRefused { addr, why, .. } => tracing::debug!("refused {addr}: {why}"),
             Event::Described { swarm, description } => self.reporter.described(swarm, description),
             Event::Violated {
                 addr,

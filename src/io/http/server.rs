@@ -331,7 +331,6 @@ impl Server {
             if let Some(kept) = kept
                 && let Err(why) = kept.await
             {
-                let why = format!("not stored: {why}");
                 return error(StatusCode::SERVICE_UNAVAILABLE, &why);
             }
             let status =

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    Entry, Extension, Hello, MUNRO_LEAVES_MAX, Mask, Munro, PathBlock, ProbeReply, QosFeedback,
-    Status, Subscribe, SubscribeReply,
+    AuthChallenge, AuthProof, AuthResponse, Entry, Extension, Hello, MUNRO_LEAVES_MAX, Mask, Munro,
+    PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
 };
 use crate::chunk::{ChunkIndex, ChunkRange};
-use crate::ids::PeerId;
+use crate::ids::{PeerId, PeerKey};
 use crate::time::NtpTime;
 use crate::wire::cursor::{DecodeError, Reader};
 use crate::wire::{Format, message};
@@ -58,6 +58,21 @@ impl Extension {
                 lost_permille: body.u16()?,
                 over_ms: body.u32()?,
             }),
+            74 => Self::AuthChallenge(AuthChallenge {
+                version: body.u8()?,
+                nonce: body.bytes_of()?,
+                key: PeerKey::from_bytes(body.bytes_of()?),
+            }),
+            75 => Self::AuthResponse(AuthResponse {
+                key: PeerKey::from_bytes(body.bytes_of()?),
+                nonce: body.bytes_of()?,
+                signature: body.bytes_of()?,
+            }),
+            76 => Self::AuthProof(AuthProof {
+                key: PeerKey::from_bytes(body.bytes_of()?),
+                signature: body.bytes_of()?,
+            }),
+            77 => Self::Ticket(body.take(body.remaining())?),
             81 => Self::Munro(decode_munro(body, format)?),
             82 => Self::NeedMunro(ChunkIndex::new(body.u64()?)),
             83 => {
@@ -123,6 +138,20 @@ impl Extension {
                 out.extend_from_slice(&feedback.lost_permille.to_be_bytes());
                 out.extend_from_slice(&feedback.over_ms.to_be_bytes());
             }
+            Self::AuthChallenge(challenge) => {
+                out.push(challenge.version);
+                out.extend_from_slice(&challenge.nonce);
+                out.extend_from_slice(challenge.key.as_bytes());
+            }
+            Self::AuthResponse(response) => {
+                out.extend_from_slice(response.key.as_bytes());
+                out.extend_from_slice(&response.nonce);
+                out.extend_from_slice(&response.signature);
+            }
+            Self::AuthProof(proof) => {
+                out.extend_from_slice(proof.key.as_bytes());
+                out.extend_from_slice(&proof.signature);
+            }
             Self::Munro(munro) => {
                 out.extend_from_slice(&munro.start.get().to_be_bytes());
                 out.extend_from_slice(&munro.time.to_bits().to_be_bytes());
@@ -140,7 +169,7 @@ impl Extension {
                 out.push(*flags);
             }
             Self::Describe => {}
-            Self::Description(bytes) | Self::Unknown { body: bytes, .. } => {
+            Self::Ticket(bytes) | Self::Description(bytes) | Self::Unknown { body: bytes, .. } => {
                 out.extend_from_slice(bytes)
             }
         }
