@@ -15,12 +15,15 @@ pub use super::json::{
 };
 
 mod codes;
+mod decimal;
 mod read;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use codes::{ErrorCode, Reject, RejectCode};
+pub use decimal::Decimal;
 
 /// Content type of requests and responses (RFC 7846 §4.2).
 pub const CONTENT_TYPE: &str = "application/ppsp-tracker+json";
@@ -30,6 +33,9 @@ pub const VERSION: u64 = 1;
 
 /// Version of our member `x_ext`.
 pub const EXT_VERSION: u64 = 1;
+
+/// Cluster name by which a relay asks to be put where it is needed.
+pub const CLUSTER_AUTO: &str = "auto";
 
 /// Longest channel name, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
@@ -279,6 +285,18 @@ pub struct RequestExt {
     /// Cumulative latency from the source, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<u64>,
+    /// Name of the cluster that a relay serves; [`CLUSTER_AUTO`] leaves it to the tracker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// What a relay may send to its cluster, in kbit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_kbps: Option<u64>,
+    /// Share of the stream that did not come the first time, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Decimal>,
+    /// Media held and not yet due, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer_s: Option<Decimal>,
 }
 
 impl Default for RequestExt {
@@ -296,6 +314,10 @@ impl Default for RequestExt {
             parent: None,
             kbps: None,
             latency_us: None,
+            cluster: None,
+            capacity_kbps: None,
+            loss: None,
+            buffer_s: None,
         }
     }
 }
@@ -368,6 +390,26 @@ pub struct ResponseExt {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reject: Option<Reject>,
+    /// The cluster that serves the asker, where it is not the one it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// Who is to be the asker's parent from now on; the old one is kept until it delivers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_to: Option<Parent>,
+    /// The cluster that a relay is to serve, where it left that to the tracker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+}
+
+/// Another cluster than the asker's own serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Redirect {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// The `peer_id` of its server.
+    pub server: String,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// A peer that one could ask for the stream.
@@ -429,17 +471,6 @@ pub enum RequestError {
 #[error("{0}")]
 pub struct ResponseError(pub String);
 
-/// Everything under one member, as both directions want it (RFC 7846 §3.2.1).
-#[derive(Serialize)]
-struct Envelope<T> {
-    #[serde(rename = "PPSPTrackerProtocol")]
-    protocol: T,
-}
-
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("string keys and integers only")
-}
-
 impl Request {
     /// Reads a request in any of the forms seen.
     ///
@@ -448,81 +479,6 @@ impl Request {
     /// [`RequestError`], which says what to answer.
     pub fn from_json(body: &[u8]) -> Result<Self, RequestError> {
         read::request(body)
-    }
-
-    /// Writes the request in the form of the schema.
-    pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct Wire<'a> {
-            version: u64,
-            request_type: &'static str,
-            transaction_id: &'a str,
-            peer_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            connect: Option<WireConnect<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            find: Option<WireFind<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            stat_report: Option<WireReport<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            x_ext: Option<&'a RequestExt>,
-        }
-        #[derive(Serialize)]
-        struct WireConnect<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_num: Option<&'a PeerNum>,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            peer_addr: &'a [PeerAddr],
-            swarm_action: &'a [SwarmAction],
-        }
-        #[derive(Serialize)]
-        struct WireFind<'a> {
-            swarm_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_num: Option<&'a PeerNum>,
-        }
-        #[derive(Serialize)]
-        struct WireReport<'a> {
-            #[serde(rename = "type")]
-            kind: &'static str,
-            stat: &'a [Stat],
-        }
-        let mut wire = Wire {
-            version: VERSION,
-            request_type: "",
-            transaction_id: &self.transaction_id,
-            peer_id: &self.peer_id,
-            connect: None,
-            find: None,
-            stat_report: None,
-            x_ext: self.ext.as_ref(),
-        };
-        match &self.body {
-            Body::Connect(connect) => {
-                wire.request_type = "CONNECT";
-                wire.connect = Some(WireConnect {
-                    peer_num: connect.peer_num.as_ref(),
-                    peer_addr: &connect.peer_addr,
-                    swarm_action: &connect.swarm_action,
-                });
-            }
-            Body::Find(find) => {
-                wire.request_type = "FIND";
-                wire.find = Some(WireFind {
-                    swarm_id: &find.swarm_id,
-                    peer_num: find.peer_num.as_ref(),
-                });
-            }
-            Body::StatReport(stat) => {
-                wire.request_type = "STAT_REPORT";
-                // RFC 7846 §4.1.3: a sign of life has no statistics at all, and an array of none is not allowed.
-                wire.stat_report = (!stat.is_empty()).then_some(WireReport {
-                    kind: "STREAM_STATS",
-                    stat,
-                });
-            }
-        }
-        to_json(&Envelope { protocol: wire })
     }
 }
 
@@ -534,59 +490,6 @@ impl Response {
     /// A line that says why it is none.
     pub fn from_json(body: &[u8]) -> Result<Self, ResponseError> {
         read::response(body).map_err(ResponseError)
-    }
-
-    /// Writes the response in the form of the schema.
-    pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct Wire<'a> {
-            version: u64,
-            response_type: u8,
-            error_code: u8,
-            transaction_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_addr: Option<&'a PeerAddr>,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            swarm_result: Vec<WireResult<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            x_p2ps_report_interval: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            x_ext: Option<&'a ResponseExt>,
-        }
-        #[derive(Serialize)]
-        struct WireResult<'a> {
-            swarm_id: &'a str,
-            result: u8,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_group: Option<WireGroup<'a>>,
-        }
-        #[derive(Serialize)]
-        struct WireGroup<'a> {
-            peer_info: &'a [PeerInfo],
-        }
-        to_json(&Envelope {
-            protocol: Wire {
-                version: VERSION,
-                response_type: u8::from(self.error_code != ErrorCode::None),
-                error_code: self.error_code.code(),
-                transaction_id: &self.transaction_id,
-                peer_addr: self.peer_addr.as_ref(),
-                swarm_result: self
-                    .swarm_result
-                    .iter()
-                    .map(|result| WireResult {
-                        swarm_id: &result.swarm_id,
-                        result: u8::from(!result.is_ok),
-                        peer_group: result
-                            .peer_group
-                            .as_deref()
-                            .map(|peer_info| WireGroup { peer_info }),
-                    })
-                    .collect(),
-                x_p2ps_report_interval: self.report_interval_s,
-                x_ext: self.ext.as_ref(),
-            },
-        })
     }
 }
 

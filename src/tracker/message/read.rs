@@ -10,9 +10,10 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
 use super::{
-    Action, AddressKind, Body, ChannelInfo, Connect, ErrorCode, Find, Parent, PeerAddr, PeerInfo,
-    PeerMode, PeerNum, Reject, RejectCode, Request, RequestError, RequestExt, Response,
-    ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX, VERSION, is_channel_name,
+    Action, AddressKind, Body, ChannelInfo, Connect, Decimal, ErrorCode, Find, Parent, PeerAddr,
+    PeerInfo, PeerMode, PeerNum, Redirect, Reject, RejectCode, Request, RequestError, RequestExt,
+    Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX, VERSION,
+    is_channel_name,
 };
 use crate::tracker::json::{
     self, ADDRESSES_MAX, BODY_BYTES_MAX, IDENTIFIER_BYTES_MAX, RESPONSE_BYTES_MAX,
@@ -353,6 +354,10 @@ fn request_ext(object: &Map<String, Value>) -> Needed<RequestExt> {
             .transpose()?,
         kbps: number("kbps"),
         latency_us: number("latency_us"),
+        cluster: cluster(object),
+        capacity_kbps: number("capacity_kbps"),
+        loss: object.get("loss").and_then(Decimal::from_value),
+        buffer_s: object.get("buffer_s").and_then(Decimal::from_value),
     })
 }
 
@@ -389,7 +394,28 @@ fn response_ext(object: &Map<String, Value>) -> ResponseExt {
             .get("reject")
             .and_then(Value::as_object)
             .and_then(reject),
+        redirect: object
+            .get("redirect")
+            .and_then(Value::as_object)
+            .and_then(redirect),
+        move_to: object.get("move_to").and_then(parent),
+        cluster: cluster(object),
     }
+}
+
+/// A cluster's name, which has the form of a channel's; any other counts as absent.
+fn cluster(object: &Map<String, Value>) -> Option<String> {
+    let name = object.get("cluster")?.as_str()?;
+    is_channel_name(name).then(|| name.to_owned())
+}
+
+fn redirect(object: &Map<String, Value>) -> Option<Redirect> {
+    let reason = object.get("reason").and_then(Value::as_str);
+    Some(Redirect {
+        cluster: cluster(object)?,
+        server: identifier(object, "server").ok()?,
+        reason: reason.unwrap_or_default().escape_debug().collect(),
+    })
 }
 
 fn parent(value: &Value) -> Option<Parent> {
