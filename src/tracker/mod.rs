@@ -7,5 +7,6 @@ pub mod address;
 pub mod announce;
 mod json;
 pub mod message;
+pub mod placement;
 pub mod provider;
 pub mod registry;

@@ -16,12 +16,14 @@ use super::message::{
     PeerNum, Reject, RejectCode, Request, RequestError, RequestExt, Response, ResponseExt, Role,
     Stat, SwarmResult,
 };
+use super::placement::{PeerNo, Placed, Placement, list::Listed};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
 mod choice;
 mod config;
 mod members;
+mod placing;
 mod replays;
 
 #[cfg(test)]
@@ -59,10 +61,6 @@ pub struct ChannelRecord {
     pub peers: usize,
 }
 
-/// A number of its own for each registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PeerNo(u64);
-
 /// One registration: a peer identifier at one address.
 ///
 /// The same identifier from another address is another registration: a peer with two addresses has two, and nobody
@@ -84,6 +82,8 @@ struct Peer {
     /// How often it was the first of a list since it last told its free slots.
     promised: u16,
     parent: Option<Arc<str>>,
+    /// What it last said of itself beyond that, for the placement.
+    told: placing::Told,
     /// Where it stands among equals.
     salt: u32,
 }
@@ -132,6 +132,7 @@ pub struct Registry {
     channel_timers: BTreeSet<(Instant, Arc<str>)>,
     replays: Replays,
     stats: Stats,
+    placement: Box<dyn Placement>,
 }
 
 /// Why an action or a request was refused: the reason, and a line for people.
@@ -155,6 +156,7 @@ impl Registry {
             channel_timers: BTreeSet::new(),
             replays: Replays::default(),
             stats: Stats::default(),
+            placement: Box::new(Listed),
         }
     }
 
@@ -253,7 +255,7 @@ impl Registry {
                 break;
             }
             self.stats.expired_total += 1;
-            self.remove(no);
+            self.remove(now, no);
         }
         while self
             .channel_timers
@@ -265,6 +267,7 @@ impl Registry {
             }
         }
         self.replays.expire(now);
+        self.placement.handle_timeout(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
@@ -272,7 +275,11 @@ impl Registry {
         let peer = self.peer_timers.first().map(|(expires, _)| *expires);
         let channel = self.channel_timers.first().map(|(expires, _)| *expires);
         let replay = self.replays.next_expiry();
-        [peer, channel, replay].into_iter().flatten().min()
+        let placement = self.placement.poll_timeout();
+        [peer, channel, replay, placement]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Counters, and what is registered now.
@@ -335,11 +342,17 @@ impl Registry {
         let mut lists = Vec::new();
         let mut refusal = None;
         for action in &connect.swarm_action {
+            // RFC 7846 §4.1.1: a LEECH that joins gets peers, a SEEDER only when it says how many.
+            let is_listed = action.peer_mode == PeerMode::Leech || connect.peer_num.is_some();
             let outcome = match action.action {
-                Action::Join => {
-                    self.join(no, &action.swarm_id, action.peer_mode, request.ext.as_ref())
-                }
-                Action::Leave => self.leave(no, &action.swarm_id, request.ext.as_ref()),
+                Action::Join => self
+                    .join(no, &action.swarm_id, action.peer_mode, request.ext.as_ref())
+                    .and_then(|(swarm, is_new)| {
+                        let placed = self.admit(now, no, &swarm, is_listed, is_new)?;
+                        lists.extend(placed.map(|placed| (results.len(), placed)));
+                        Ok(swarm)
+                    }),
+                Action::Leave => self.leave(now, no, &action.swarm_id, request.ext.as_ref()),
                 Action::Unknown => Err((
                     RejectCode::Forbidden,
                     "action: need JOIN or LEAVE".to_owned(),
@@ -353,13 +366,6 @@ impl Registry {
                     action.swarm_id.clone()
                 }
             };
-            // RFC 7846 §4.1.1: a LEECH that joins gets peers, a SEEDER only when it says how many.
-            if is_ok
-                && action.action == Action::Join
-                && (action.peer_mode == PeerMode::Leech || connect.peer_num.is_some())
-            {
-                lists.push(results.len());
-            }
             results.push(SwarmResult {
                 swarm_id,
                 is_ok,
@@ -372,7 +378,7 @@ impl Registry {
             .get(&no)
             .is_some_and(|peer| !peer.swarms.is_empty());
         if !is_member {
-            self.remove(no);
+            self.remove(now, no);
         }
         if results.iter().all(|result| !result.is_ok)
             && let Some(refusal) = refusal
@@ -386,11 +392,12 @@ impl Registry {
         let mut response = Response::success(request.transaction_id.clone());
         let mut ext = ResponseExt::default();
         let mut wanted = wanted(connect.peer_num.as_ref());
-        for index in lists.iter().copied() {
-            let Some(result) = results.get_mut(index) else {
+        for (index, placed) in &lists {
+            let Some(result) = results.get_mut(*index) else {
                 continue;
             };
-            let (group, parents) = self.peer_list(now, no, &result.swarm_id, wanted);
+            let (group, parents) = self.peer_list(now, no, &result.swarm_id, wanted, placed);
+            ext.redirect = ext.redirect.or_else(|| placed.redirect().cloned());
             wanted -= group.len();
             result.peer_group = Some(group);
             ext.parents.extend(parents);
@@ -406,6 +413,7 @@ impl Registry {
             });
         }
         ext.reject = refusal.map(|(code, text)| Reject::new(code, text));
+        ext.cluster = self.cluster_for(no);
         response.swarm_result = results;
         response.ext = request.ext.is_some().then_some(ext);
         Ok(response)
@@ -423,7 +431,9 @@ impl Registry {
             return Err((RejectCode::Forbidden, "swarm_id: no such swarm".to_owned()));
         }
         self.refresh(now, no, request.ext.as_ref());
-        let (group, parents) = self.peer_list(now, no, &swarm, wanted(find.peer_num.as_ref()));
+        let placed = self.place(now, no, &swarm)?;
+        let wanted = wanted(find.peer_num.as_ref());
+        let (group, parents) = self.peer_list(now, no, &swarm, wanted, &placed);
         let mut response = Response::success(request.transaction_id.clone());
         response.swarm_result.push(SwarmResult {
             swarm_id: swarm.to_string(),
@@ -433,7 +443,8 @@ impl Registry {
         response.ext = request.ext.is_some().then(|| ResponseExt {
             parents,
             channel: self.channel_info(&swarm),
-            reject: None,
+            redirect: placed.redirect().cloned(),
+            ..ResponseExt::default()
         });
         Ok(response)
     }
@@ -466,6 +477,9 @@ impl Registry {
         }
         self.refresh(now, no, request.ext.as_ref());
         let mut response = Response::success(request.transaction_id.clone());
+        if request.ext.is_some() {
+            response.ext = self.move_for(now, no, &swarm_result);
+        }
         response.swarm_result = swarm_result;
         Ok(response)
     }
@@ -479,16 +493,20 @@ impl Registry {
         asker: PeerNo,
         swarm: &str,
         count: usize,
+        placed: &Placed,
     ) -> (Vec<PeerInfo>, Vec<Parent>) {
-        let chosen = self.choose(now, asker, swarm, count);
+        let chosen = match placed {
+            Placed::Listed => self.choose(now, asker, swarm, count),
+            Placed::Parents { parents, .. } => self.reachable(asker, parents, count),
+        };
         let mut group = Vec::with_capacity(chosen.len());
         let mut parents = Vec::with_capacity(chosen.len());
         for (position, no) in chosen.iter().enumerate() {
-            let Some((peer, addr)) = self
-                .peers
-                .get(no)
-                .and_then(|peer| Some((peer, peer.addr.as_ref()?)))
+            let (Some(peer), Some(parent)) = (self.peers.get(no), self.parent_info(*no, swarm))
             else {
+                continue;
+            };
+            let Some(addr) = peer.addr.as_ref() else {
                 continue;
             };
             group.push(PeerInfo {
@@ -498,20 +516,17 @@ impl Registry {
                     ..addr.clone()
                 },
             });
-            parents.push(Parent {
-                peer: peer.id.to_string(),
-                addr: SocketAddr::new(addr.ip, addr.port),
-                depth: peer.swarms.get(swarm).and_then(|mode| peer.depth_as(*mode)),
-                slots_free: peer.slots_left(),
-                role: peer.role,
-            });
+            parents.push(parent);
         }
         // Whoever has the stream asks for a second choice, not for a slot.
         let is_waiting = self
             .peers
             .get(&asker)
             .is_some_and(|asker| asker.role != Some(Role::Source) && asker.depth.is_none());
-        if let Some(first) = chosen.first().filter(|_| is_waiting) {
+        if let Some(first) = chosen.first()
+            && is_waiting
+            && matches!(placed, Placed::Listed)
+        {
             self.promise(*first);
         }
         (group, parents)
