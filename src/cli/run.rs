@@ -124,6 +124,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
                 description: description.clone(),
                 port: base.listen.local().port(),
                 addresses: Vec::new(),
+                service: None,
             };
             let (announcer, urls) = base.announcer(identity, &settings.trackers);
             Rendezvous::new(announcer, urls)

@@ -11,16 +11,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{
-    Action, AddressKind, Body, ChannelInfo, Connect, Find, Parent, PeerAddr, PeerMode, PeerNum,
-    RejectCode, Request, RequestExt, Response, Role, Stat, SwarmAction,
+    Action, AddressKind, Body, ChannelInfo, Connect, Decimal, Find, Parent, PeerAddr, PeerMode,
+    PeerNum, Redirect, RejectCode, Request, RequestExt, Response, Role, Stat, SwarmAction,
 };
 use crate::rng::Rng;
 use crate::time::Instant;
 
 mod answers;
+mod meter;
 
 #[cfg(test)]
 mod tests;
+
+pub use meter::Meter;
 
 /// Most trackers spoken to; further ones are not used.
 pub const TRACKERS_MAX: usize = 8;
@@ -76,6 +79,17 @@ pub struct Identity {
     pub port: u16,
     /// Own addresses, for trackers that believe them; ours does not.
     pub addresses: Vec<SocketAddr>,
+    /// The cluster that a relay serves.
+    pub service: Option<Service>,
+}
+
+/// What a relay offers to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Name of the cluster; [`CLUSTER_AUTO`](super::message::CLUSTER_AUTO) leaves it to the tracker.
+    pub cluster: String,
+    /// What the relay may send to it, in kbit/s.
+    pub capacity_kbps: u64,
 }
 
 /// How the announcing peer does: what every report carries.
@@ -89,8 +103,12 @@ pub struct Facts {
     pub parent: Option<String>,
     /// Upload capability in kbit/s.
     pub uplink_kbps: Option<u64>,
-    /// Rate of the stream in kbit/s.
+    /// Rate at which the stream arrives, or is made, in kbit/s.
     pub kbps: Option<u64>,
+    /// Share of it that did not come the first time.
+    pub loss: Option<Decimal>,
+    /// Media held and not yet due.
+    pub buffer: Option<Duration>,
     /// Cumulative latency in microseconds.
     pub latency_us: Option<u64>,
     /// Bytes sent to the swarm.
@@ -108,6 +126,12 @@ pub struct Facts {
 pub enum Event {
     /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet.
     Parents(Vec<Parent>),
+    /// Who is to be the parent from now on; told with every answer until the facts say so.
+    MoveTo(Parent),
+    /// Another cluster than the peer's own serves it.
+    Redirected(Redirect),
+    /// The cluster that a relay is to serve, where it left that to the tracker.
+    Cluster(String),
     /// The channel, as a tracker tells it; its description is yet to be verified.
     Channel(ChannelInfo),
     /// A tracker knows no channel of the name, yet. Told once until it does.
@@ -177,6 +201,8 @@ struct Tracker {
     is_plain: bool,
     refused: Option<(RejectCode, String)>,
     parents: Vec<Parent>,
+    redirect: Option<Redirect>,
+    cluster: Option<String>,
 }
 
 impl Tracker {
@@ -219,6 +245,8 @@ impl Announcer {
             is_plain: false,
             refused: None,
             parents: Vec::new(),
+            redirect: None,
+            cluster: None,
         };
         Self {
             is_wanting: identity.role != Role::Source,
@@ -486,7 +514,13 @@ impl Announcer {
             depth: if is_source { Some(1) } else { facts.depth },
             parent: facts.parent.clone(),
             kbps: facts.kbps,
+            loss: facts.loss,
+            buffer_s: facts
+                .buffer
+                .map(|buffer| Decimal::from_millionths(crate::time::micros(buffer))),
             latency_us: facts.latency_us,
+            cluster: identity.service.as_ref().map(|of| of.cluster.clone()),
+            capacity_kbps: identity.service.as_ref().map(|of| of.capacity_kbps),
             ..RequestExt::default()
         }
     }

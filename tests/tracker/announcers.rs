@@ -16,6 +16,7 @@ fn announcer(role: Role, trackers: usize) -> Announcer {
         description: (role == Role::Source).then(|| bytes::Bytes::from_static(b"signed")),
         port: 7850,
         addresses: Vec::new(),
+        service: None,
     };
     let rng = Rng::new(Seed::from_number(role as u64));
     let mut announcer = Announcer::new(Instant::ZERO, identity, trackers, rng);

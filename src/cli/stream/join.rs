@@ -137,6 +137,7 @@ pub(in crate::cli) async fn find(
         description: None,
         port: base.listen.local().port(),
         addresses: Vec::new(),
+        service: None,
     };
     let announcer = (!join.trackers.is_empty()).then(|| base.announcer(identity, &join.trackers));
     let playout = plays.then_some(PlayoutConfig {
@@ -188,6 +189,9 @@ pub(in crate::cli) async fn find(
                     format!("no channel {name}"),
                     "no tracker knows it",
                 )),
+                Err(NotFound::Refused(why)) => {
+                    Err(CliError::new(Exit::Refused, "refused by the tracker", why))
+                }
                 Err(NotFound::Unreachable(list)) => Err(unreachable(&list)),
             }
         }

@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use crate::ids::SwarmId;
 use crate::io::clock::Clock;
 use crate::io::http;
+use crate::stats::Counters;
 use crate::time::Instant;
-use crate::tracker::announce::{Announcer, Event, Facts};
+use crate::tracker::announce::{Announcer, Event, Meter};
 
 /// How long a tracker may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(5);
@@ -28,6 +29,7 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum News {
     Parents(Vec<SocketAddr>),
+    MoveTo(SocketAddr),
     Trouble(String),
     Fine(String),
 }
@@ -40,18 +42,28 @@ pub struct Rendezvous {
     stream: usize,
     answers: Option<mpsc::UnboundedSender<Answer>>,
     first_parents: Option<Vec<SocketAddr>>,
+    meter: Meter,
+    /// Why the last tracker that answered refused.
+    refused: Option<String>,
 }
 
 impl Rendezvous {
     /// Keeps the trackers at `urls` informed.
-    pub const fn new(announcer: Announcer, urls: Vec<String>) -> Self {
+    pub fn new(announcer: Announcer, urls: Vec<String>) -> Self {
         Self {
             announcer,
             urls,
             stream: 0,
             answers: None,
             first_parents: None,
+            meter: Meter::default(),
+            refused: None,
         }
+    }
+
+    /// Why nobody lets us in, when that is what a tracker said last.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// Parents that a tracker named before the loop began.
@@ -73,7 +85,8 @@ impl Rendezvous {
     }
 
     /// What the next report says.
-    pub(super) fn set_facts(&mut self, now: Instant, facts: Facts) {
+    pub(super) fn set_facts(&mut self, now: Instant, counters: &Counters, slots_free: u16) {
+        let facts = self.meter.facts(now, counters, slots_free);
         self.announcer.set_facts(now, facts);
     }
 
@@ -112,11 +125,16 @@ impl Rendezvous {
         while let Some(event) = self.announcer.poll_event() {
             match event {
                 Event::Parents(parents) => {
+                    self.refused = None;
                     return Some(News::Parents(
                         parents.into_iter().map(|parent| parent.addr).collect(),
                     ));
                 }
+                Event::MoveTo(parent) => return Some(News::MoveTo(parent.addr)),
                 event => {
+                    if let Event::Refused { why, .. } = &event {
+                        self.refused = Some(why.clone());
+                    }
                     if let Some(news) = trouble(&self.urls, event) {
                         return Some(news);
                     }
@@ -168,7 +186,12 @@ fn trouble(urls: &[String], event: Event) -> Option<News> {
             "tracker {} answers again",
             name(tracker)
         ))),
-        Event::Parents(_) | Event::Channel(_) => None,
+        Event::Redirected(to) => Some(News::Fine(format!(
+            "redirected to cluster {}, server {}: {}",
+            to.cluster, to.server, to.reason
+        ))),
+        Event::Cluster(name) => Some(News::Fine(format!("serving cluster {name}"))),
+        Event::Parents(_) | Event::Channel(_) | Event::MoveTo(_) => None,
     }
 }
 
@@ -186,6 +209,8 @@ pub struct Found {
 pub enum NotFound {
     /// A tracker answered that there is no such channel.
     NoChannel,
+    /// A tracker knows the channel and lets nobody in: why.
+    Refused(String),
     /// No tracker answered: each with what happened.
     Unreachable(Vec<(String, String)>),
     /// Asked to stop meanwhile.
@@ -210,6 +235,7 @@ pub async fn find_channel(
     let (sender, mut answers) = mpsc::unbounded_channel();
     let mut unreachable: Vec<(String, String)> = Vec::new();
     let mut no_channel = false;
+    let mut refused = None;
     let mut parents = Vec::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -257,8 +283,12 @@ pub async fn find_channel(
                         "refused by {}: {why}",
                         urls.get(tracker).map_or("", String::as_str)
                     ));
+                    refused = Some(why);
                 }
-                Event::Recovered { .. } => {}
+                Event::Recovered { .. }
+                | Event::MoveTo(_)
+                | Event::Redirected(_)
+                | Event::Cluster(_) => {}
             }
         }
         if let Some(found) = found {
@@ -266,7 +296,9 @@ pub async fn find_channel(
         }
         let end = timeout.map(|timeout| Instant::ZERO + timeout);
         let give_up = || {
-            if no_channel {
+            if let Some(why) = refused.clone() {
+                NotFound::Refused(why)
+            } else if no_channel {
                 NotFound::NoChannel
             } else {
                 NotFound::Unreachable(unreachable.clone())

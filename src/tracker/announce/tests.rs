@@ -24,6 +24,7 @@ fn identity(peer: &str, role: Role) -> Identity {
         description: (role == Role::Source).then(|| Bytes::from_static(b"signed")),
         port: 7850,
         addresses: Vec::new(),
+        service: None,
     }
 }
 
