@@ -22,6 +22,7 @@ pub mod ids;
 pub mod integrity;
 pub mod io;
 pub mod media;
+pub mod model;
 pub mod node;
 pub mod overlay;
 pub mod peer;

@@ -129,6 +129,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
                 port: base.listen.local().port(),
                 addresses: Vec::new(),
                 deal: Deal::default(),
+                service: None,
             };
             let (announcer, urls) = base.announcer(identity, &settings.trackers);
             Rendezvous::new(announcer, urls)

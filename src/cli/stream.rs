@@ -302,5 +302,6 @@ pub(super) async fn drive(
             "no media in time",
             "no source, relay or peer sent any",
         )),
+        End::Refused(why) => Err(CliError::new(Exit::Refused, "refused by the tracker", why)),
     }
 }

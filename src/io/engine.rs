@@ -46,6 +46,8 @@ const INPUT_BLOCKS_MAX: usize = 64;
 const DRAIN_SPAN: Duration = Duration::from_secs(5);
 /// How long outputs get to write what is queued.
 const OUTPUT_SPAN: Duration = Duration::from_secs(2);
+/// How often what trackers are told is made anew; when it is sent, they say.
+const TELL_TRACKERS: Duration = Duration::from_secs(1);
 /// How long the goodbye to trackers may take.
 const LEAVE_SPAN: Duration = Duration::from_millis(300);
 
@@ -75,6 +77,8 @@ pub enum End {
     OutputFailed(std::sync::Arc<std::io::Error>),
     /// Nobody could be reached in time.
     TimedOut,
+    /// A tracker let nobody in for as long as there was time: why.
+    Refused(String),
     /// Asked to leave when empty, and empty.
     Drained,
 }
@@ -139,6 +143,8 @@ struct Run {
     channels_ended: usize,
     draining: bool,
     warned_mtu: bool,
+    /// When trackers' next reports get fresh facts.
+    tell_at: Instant,
     /// When the service manager wants to hear from us next.
     alive_at: Option<Instant>,
     end: Option<End>,
@@ -176,6 +182,7 @@ impl Engine {
             channels_ended: 0,
             draining: false,
             warned_mtu: false,
+            tell_at: Instant::ZERO,
             alive_at: lifecycle
                 .watchdog_period()
                 .map(|period| self.clock.now() + period),
@@ -216,6 +223,10 @@ impl Engine {
             self.warn_of_narrow_paths(run, now);
             self.report(run, now);
         }
+        if now >= run.tell_at {
+            run.tell_at = now + TELL_TRACKERS;
+            self.tell_trackers(now);
+        }
         if let Some(counter) = &mut self.counter
             && let Some(next) = self.node.source_next_chunk()
         {
@@ -254,7 +265,7 @@ impl Engine {
 
     /// When the next thing is due.
     fn deadline(&self, run: &Run, now: Instant) -> Instant {
-        let mut at = self.reporter.due();
+        let mut at = self.reporter.due().min(run.tell_at);
         at = at.min(self.node.poll_timeout(now).unwrap_or(at));
         for stream in &self.streams {
             if let Some(due) = stream
@@ -432,7 +443,9 @@ impl Engine {
             if (0..self.streams.len()).any(receives) {
                 self.timeout = None;
             } else {
-                run.end = Some(End::TimedOut);
+                let mut trackers = self.streams.iter().filter_map(|of| of.rendezvous.as_ref());
+                let refused = trackers.find_map(Rendezvous::refused);
+                run.end = Some(refused.map_or(End::TimedOut, |why| End::Refused(why.to_owned())));
             }
         }
         if run.draining && self.node.child_count() == 0 {

@@ -118,4 +118,6 @@ pub enum Loss {
     Banned,
     /// Our own subtree is above it.
     Loop,
+    /// We were told of another one, which delivers.
+    Moved,
 }

@@ -12,6 +12,7 @@ pub mod config;
 mod control;
 mod ends;
 mod event;
+mod moves;
 mod open;
 mod outbox;
 mod parents;

@@ -63,6 +63,7 @@ impl Node {
         self.resend_openings(now, index);
         self.let_surplus_go(now, index);
         self.call_candidates(now, index);
+        self.follow_wish(now, index);
         self.resend_subscriptions(now, index);
         let Some(swarm) = self.swarms.get(index) else {
             return;
@@ -130,7 +131,7 @@ impl Node {
         }
     }
 
-    fn leads_through_us(&self, channel: &Channel) -> bool {
+    pub(super) fn leads_through_us(&self, channel: &Channel) -> bool {
         channel
             .status
             .as_ref()
@@ -155,7 +156,7 @@ impl Node {
     }
 
     /// Asks a remote to push.
-    fn subscribe(&mut self, now: Instant, at: usize) {
+    pub(super) fn subscribe(&mut self, now: Instant, at: usize) {
         let id = (self.rng.next_u32() >> 16) as u16;
         let Some(channel) = self.channels.get_mut(at) else {
             return;
@@ -565,7 +566,8 @@ impl Node {
             swarm.successor = None;
             swarm.parent = Some(successor);
             swarm.jitter.on_sender_changed();
-            self.drop_parent(now, parent, Loss::Starved);
+            let why = self.why_left(index, successor);
+            self.drop_parent(now, parent, why);
             self.note_parent(index, successor);
         } else if now - subscription.since > SUCCESSOR_SPAN {
             let Some(swarm) = self.swarms.get_mut(index) else {

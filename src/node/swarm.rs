@@ -62,6 +62,8 @@ pub(super) struct Swarm {
     pub parent: Option<usize>,
     /// The channel of the parent that is to replace it, once it delivers.
     pub successor: Option<usize>,
+    /// Who should be the parent, as a tracker says, and how long that is tried.
+    pub wished: Option<(SocketAddr, Instant)>,
     pub fresh: Vec<Fresh>,
     pub scanner: Scanner,
     pub last_tables: Option<ChunkIndex>,
@@ -141,6 +143,7 @@ impl Swarm {
             suppliers: Vec::new(),
             parent: None,
             successor: None,
+            wished: None,
             fresh: Vec::new(),
             scanner: Scanner::new(),
             last_tables: None,

@@ -160,6 +160,25 @@ impl Candidates {
         }
     }
 
+    /// Puts one before all others that the user did not name, adding it if there is room.
+    pub fn prefer(&mut self, addr: SocketAddr) {
+        if !self.add(addr, false) {
+            return;
+        }
+        let fixed = self.list.iter().filter(|known| known.is_fixed).count();
+        if let Some(at) = self.list.iter().position(|known| known.addr == addr)
+            && at > fixed
+        {
+            let preferred = self.list.remove(at);
+            self.list.insert(fixed, preferred);
+        }
+    }
+
+    /// Whether the user named it.
+    pub fn is_fixed(&self, addr: SocketAddr) -> bool {
+        self.get(addr).is_some_and(|known| known.is_fixed)
+    }
+
     /// All of them, best first.
     pub fn iter(&self) -> impl Iterator<Item = &Candidate> {
         self.list.iter()

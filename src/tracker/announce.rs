@@ -11,16 +11,20 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{
-    Action, AddressKind, Body, ChannelInfo, Connect, Deal, Find, Grant, Parent, PeerAddr, PeerMode,
-    PeerNum, RejectCode, Request, RequestExt, Response, Role, Stat, SwarmAction,
+    Action, AddressKind, Body, ChannelInfo, Connect, Deal, Decimal, Find, Grant, Parent, PeerAddr,
+    PeerMode, PeerNum, Redirect, RejectCode, Request, RequestExt, Response, Role, Stat,
+    SwarmAction,
 };
 use crate::rng::Rng;
-use crate::time::{Instant, micros};
+use crate::time::Instant;
 
 mod answers;
+mod meter;
 
 #[cfg(test)]
 mod tests;
+
+pub use meter::Meter;
 
 /// Most trackers spoken to; further ones are not used.
 pub const TRACKERS_MAX: usize = 8;
@@ -78,6 +82,17 @@ pub struct Identity {
     pub addresses: Vec<SocketAddr>,
     /// What is wanted of a provider.
     pub deal: Deal,
+    /// The cluster that a relay serves.
+    pub service: Option<Service>,
+}
+
+/// What a relay offers to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Name of the cluster; [`CLUSTER_AUTO`](super::message::CLUSTER_AUTO) leaves it to the tracker.
+    pub cluster: String,
+    /// What the relay may send to it, in kbit/s.
+    pub capacity_kbps: u64,
 }
 
 /// How the announcing peer does: what every report carries.
@@ -91,10 +106,18 @@ pub struct Facts {
     pub parent: Option<String>,
     /// Upload capability in kbit/s.
     pub uplink_kbps: Option<u64>,
+    /// Rate at which the stream arrives, or is made, in kbit/s.
+    pub kbps: Option<u64>,
+    /// Share of it that did not come the first time.
+    pub loss: Option<Decimal>,
+    /// Media held and not yet due.
+    pub buffer: Option<Duration>,
     /// Cumulative latency in microseconds.
     pub latency_us: Option<u64>,
     /// Jitter in microseconds.
     pub jitter_us: Option<u64>,
+    /// Media sent, in kbit/s.
+    pub sent_kbps: Option<u64>,
     /// Bytes sent to the swarm.
     pub uploaded_bytes: u64,
     /// Bytes received from the swarm.
@@ -105,30 +128,6 @@ pub struct Facts {
     pub links: u64,
 }
 
-/// Rates of what was sent and received, between two looks at least a second apart.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rates {
-    since: Option<(Instant, u64, u64)>,
-    sent_kbps: Option<u64>,
-    received_kbps: Option<u64>,
-}
-
-impl Rates {
-    fn on_bytes(&mut self, now: Instant, facts: &Facts) {
-        let bytes = (facts.uploaded_bytes, facts.downloaded_bytes);
-        if let Some((at, sent, received)) = self.since {
-            let span_ms = micros(now - at) / 1000;
-            if span_ms < 1000 {
-                return;
-            }
-            let rate = |now: u64, then: u64| now.saturating_sub(then).saturating_mul(8) / span_ms;
-            self.sent_kbps = Some(rate(bytes.0, sent));
-            self.received_kbps = Some(rate(bytes.1, received));
-        }
-        self.since = Some((now, bytes.0, bytes.1));
-    }
-}
-
 /// What an announcer has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -136,6 +135,12 @@ pub enum Event {
     Granted(Grant),
     /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet.
     Parents(Vec<Parent>),
+    /// Who is to be the parent from now on; told with every answer until the facts say so.
+    MoveTo(Parent),
+    /// Another cluster than the peer's own serves it.
+    Redirected(Redirect),
+    /// The cluster that a relay is to serve, where it left that to the tracker.
+    Cluster(String),
     /// The channel, as a tracker tells it; its description is yet to be verified.
     Channel(ChannelInfo),
     /// A tracker knows no channel of the name, yet. Told once until it does.
@@ -205,6 +210,8 @@ struct Tracker {
     is_plain: bool,
     refused: Option<(RejectCode, String)>,
     parents: Vec<Parent>,
+    redirect: Option<Redirect>,
+    cluster: Option<String>,
 }
 
 impl Tracker {
@@ -219,7 +226,6 @@ impl Tracker {
 pub struct Announcer {
     identity: Identity,
     facts: Facts,
-    rates: Rates,
     trackers: Vec<Tracker>,
     rng: Rng,
     transaction_prefix: u32,
@@ -249,12 +255,13 @@ impl Announcer {
             is_plain: false,
             refused: None,
             parents: Vec::new(),
+            redirect: None,
+            cluster: None,
         };
         Self {
             is_wanting: identity.role != Role::Source,
             identity,
             facts: Facts::default(),
-            rates: Rates::default(),
             trackers: (0..trackers.min(TRACKERS_MAX)).map(|_| tracker()).collect(),
             transaction_prefix: rng.next_u32(),
             transactions: 0,
@@ -276,7 +283,6 @@ impl Announcer {
         let is_news = facts.depth != self.facts.depth
             || facts.parent != self.facts.parent
             || (facts.slots_free == 0) != (self.facts.slots_free == 0);
-        self.rates.on_bytes(now, &facts);
         self.facts = facts;
         if is_news {
             for tracker in &mut self.trackers {
@@ -518,11 +524,17 @@ impl Announcer {
             slots_free: Some(facts.slots_free),
             depth: if is_source { Some(1) } else { facts.depth },
             parent: facts.parent.clone(),
-            kbps: self.rates.received_kbps,
-            sent_kbps: self.rates.sent_kbps,
-            latency_us: facts.latency_us,
+            sent_kbps: facts.sent_kbps,
             jitter_us: facts.jitter_us,
             deal: identity.deal.clone(),
+            kbps: facts.kbps,
+            loss: facts.loss,
+            buffer_s: facts
+                .buffer
+                .map(|buffer| Decimal::from_millionths(crate::time::micros(buffer))),
+            latency_us: facts.latency_us,
+            cluster: identity.service.as_ref().map(|of| of.cluster.clone()),
+            capacity_kbps: identity.service.as_ref().map(|of| of.capacity_kbps),
             ..RequestExt::default()
         }
     }

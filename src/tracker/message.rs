@@ -15,12 +15,17 @@ pub use super::json::{
 };
 
 mod codes;
+mod decimal;
+mod ext;
 mod read;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use codes::{ErrorCode, Reject, RejectCode};
+pub use decimal::Decimal;
+pub use ext::{Deal, EXT_VERSION, Grant, Redirect, RequestExt, ResponseExt};
 
 /// Content type of requests and responses (RFC 7846 §4.2).
 pub const CONTENT_TYPE: &str = "application/ppsp-tracker+json";
@@ -28,8 +33,8 @@ pub const CONTENT_TYPE: &str = "application/ppsp-tracker+json";
 /// Version of the protocol (RFC 7846 §3.2.1).
 pub const VERSION: u64 = 1;
 
-/// Version of our member `x_ext`.
-pub const EXT_VERSION: u64 = 1;
+/// Cluster name by which a relay asks to be put where it is needed.
+pub const CLUSTER_AUTO: &str = "auto";
 
 /// Longest channel name, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
@@ -237,104 +242,6 @@ pub enum Role {
     Peer,
 }
 
-/// The member `x_ext` of a request. Everything in it is a claim of the peer; a request that carries it replaces all
-/// that an earlier one said.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct RequestExt {
-    /// Version of this member, 1.
-    pub v: u64,
-    /// What the peer is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
-    /// Name of the channel: announced by a source, looked up by everybody else.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub channel: Option<String>,
-    /// Title of the channel, for people; from the source.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub title: Option<String>,
-    /// Signed channel description, from the source; base64 on the wire.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "write_base64"
-    )]
-    pub description: Option<Bytes>,
-    /// UDP port on which the peer listens, where it is not that of `peer_addr`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Upload capability in kbit/s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uplink_kbps: Option<u64>,
-    /// Children that the peer would still take.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slots_free: Option<u16>,
-    /// Level below the source, which is at 1; absent while the peer has no parent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub depth: Option<u16>,
-    /// The parent's `peer_id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parent: Option<String>,
-    /// Rate at which the stream arrives, in kbit/s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub kbps: Option<u64>,
-    /// Cumulative latency from the source, in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency_us: Option<u64>,
-    /// Jitter with which the stream arrives, in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jitter_us: Option<u64>,
-    /// Upload in use, in kbit/s.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sent_kbps: Option<u64>,
-    /// What it wants of a provider.
-    #[serde(flatten)]
-    pub deal: Deal,
-}
-
-/// What a peer wants of a provider that sells the channel, and who it says it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct Deal {
-    /// Name of the account.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Session of the provider's API in which it contracted or joined.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
-    /// Packet that it buys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub packet: Option<String>,
-    /// Bandwidth interval that it buys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interval: Option<String>,
-    /// Whom it wants to hang below: `provider`, or a user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seller: Option<String>,
-    /// Status that it wants: whom it serves.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-}
-
-impl Default for RequestExt {
-    fn default() -> Self {
-        Self {
-            v: EXT_VERSION,
-            role: None,
-            channel: None,
-            title: None,
-            description: None,
-            port: None,
-            uplink_kbps: None,
-            slots_free: None,
-            depth: None,
-            parent: None,
-            kbps: None,
-            latency_us: None,
-            jitter_us: None,
-            sent_kbps: None,
-            deal: Deal::default(),
-        }
-    }
-}
-
 /// One response (RFC 7846 §3.2.2). With an error code there is neither an address nor a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -391,37 +298,6 @@ pub struct PeerInfo {
     pub peer_addr: PeerAddr,
 }
 
-/// The member `x_ext` of a response.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ResponseExt {
-    /// The peers of the list again, best first, with what they said of themselves.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub parents: Vec<Parent>,
-    /// The channel that the request named, or that its swarm belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub channel: Option<ChannelInfo>,
-    /// Who the asker is to a provider.
-    #[serde(flatten)]
-    pub grant: Option<Grant>,
-    /// Why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reject: Option<Reject>,
-}
-
-/// Who somebody is to the provider, and on which terms.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Grant {
-    /// Identifier that the provider assigned.
-    pub id: String,
-    /// Status: what it is, and whom it may serve.
-    pub status: String,
-    /// Below whom: `provider`, or a user.
-    pub parent: String,
-    /// The contract, of whoever pays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contract: Option<serde_json::Value>,
-}
-
 /// A peer that one could ask for the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Parent {
@@ -453,7 +329,7 @@ pub struct ChannelInfo {
     /// Signed description; believe nothing else of this record.
     #[serde(
         skip_serializing_if = "Option::is_none",
-        serialize_with = "write_base64"
+        serialize_with = "ext::write_base64"
     )]
     pub description: Option<Bytes>,
 }
@@ -481,17 +357,6 @@ pub enum RequestError {
 #[error("{0}")]
 pub struct ResponseError(pub String);
 
-/// Everything under one member, as both directions want it (RFC 7846 §3.2.1).
-#[derive(Serialize)]
-struct Envelope<T> {
-    #[serde(rename = "PPSPTrackerProtocol")]
-    protocol: T,
-}
-
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("string keys and integers only")
-}
-
 impl Request {
     /// Reads a request in any of the forms seen.
     ///
@@ -500,81 +365,6 @@ impl Request {
     /// [`RequestError`], which says what to answer.
     pub fn from_json(body: &[u8]) -> Result<Self, RequestError> {
         read::request(body)
-    }
-
-    /// Writes the request in the form of the schema.
-    pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct Wire<'a> {
-            version: u64,
-            request_type: &'static str,
-            transaction_id: &'a str,
-            peer_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            connect: Option<WireConnect<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            find: Option<WireFind<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            stat_report: Option<WireReport<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            x_ext: Option<&'a RequestExt>,
-        }
-        #[derive(Serialize)]
-        struct WireConnect<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_num: Option<&'a PeerNum>,
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            peer_addr: &'a [PeerAddr],
-            swarm_action: &'a [SwarmAction],
-        }
-        #[derive(Serialize)]
-        struct WireFind<'a> {
-            swarm_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_num: Option<&'a PeerNum>,
-        }
-        #[derive(Serialize)]
-        struct WireReport<'a> {
-            #[serde(rename = "type")]
-            kind: &'static str,
-            stat: &'a [Stat],
-        }
-        let mut wire = Wire {
-            version: VERSION,
-            request_type: "",
-            transaction_id: &self.transaction_id,
-            peer_id: &self.peer_id,
-            connect: None,
-            find: None,
-            stat_report: None,
-            x_ext: self.ext.as_ref(),
-        };
-        match &self.body {
-            Body::Connect(connect) => {
-                wire.request_type = "CONNECT";
-                wire.connect = Some(WireConnect {
-                    peer_num: connect.peer_num.as_ref(),
-                    peer_addr: &connect.peer_addr,
-                    swarm_action: &connect.swarm_action,
-                });
-            }
-            Body::Find(find) => {
-                wire.request_type = "FIND";
-                wire.find = Some(WireFind {
-                    swarm_id: &find.swarm_id,
-                    peer_num: find.peer_num.as_ref(),
-                });
-            }
-            Body::StatReport(stat) => {
-                wire.request_type = "STAT_REPORT";
-                // RFC 7846 §4.1.3: a sign of life has no statistics at all, and an array of none is not allowed.
-                wire.stat_report = (!stat.is_empty()).then_some(WireReport {
-                    kind: "STREAM_STATS",
-                    stat,
-                });
-            }
-        }
-        to_json(&Envelope { protocol: wire })
     }
 }
 
@@ -586,65 +376,5 @@ impl Response {
     /// A line that says why it is none.
     pub fn from_json(body: &[u8]) -> Result<Self, ResponseError> {
         read::response(body).map_err(ResponseError)
-    }
-
-    /// Writes the response in the form of the schema.
-    pub fn to_json(&self) -> String {
-        #[derive(Serialize)]
-        struct Wire<'a> {
-            version: u64,
-            response_type: u8,
-            error_code: u8,
-            transaction_id: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_addr: Option<&'a PeerAddr>,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            swarm_result: Vec<WireResult<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            x_p2ps_report_interval: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            x_ext: Option<&'a ResponseExt>,
-        }
-        #[derive(Serialize)]
-        struct WireResult<'a> {
-            swarm_id: &'a str,
-            result: u8,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            peer_group: Option<WireGroup<'a>>,
-        }
-        #[derive(Serialize)]
-        struct WireGroup<'a> {
-            peer_info: &'a [PeerInfo],
-        }
-        to_json(&Envelope {
-            protocol: Wire {
-                version: VERSION,
-                response_type: u8::from(self.error_code != ErrorCode::None),
-                error_code: self.error_code.code(),
-                transaction_id: &self.transaction_id,
-                peer_addr: self.peer_addr.as_ref(),
-                swarm_result: self
-                    .swarm_result
-                    .iter()
-                    .map(|result| WireResult {
-                        swarm_id: &result.swarm_id,
-                        result: u8::from(!result.is_ok),
-                        peer_group: result
-                            .peer_group
-                            .as_deref()
-                            .map(|peer_info| WireGroup { peer_info }),
-                    })
-                    .collect(),
-                x_p2ps_report_interval: self.report_interval_s,
-                x_ext: self.ext.as_ref(),
-            },
-        })
-    }
-}
-
-fn write_base64<S: Serializer>(bytes: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
-    match bytes {
-        Some(bytes) => serializer.serialize_str(&data_encoding::BASE64.encode(bytes)),
-        None => serializer.serialize_none(),
     }
 }

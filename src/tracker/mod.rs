@@ -7,6 +7,7 @@ pub mod address;
 pub mod announce;
 mod json;
 pub mod message;
+pub mod placement;
 pub mod provider;
 pub mod registry;
 pub mod service;

@@ -16,12 +16,14 @@ use super::message::{
     PeerNum, Reject, RejectCode, Request, RequestError, RequestExt, Response, ResponseExt, Role,
     Stat, SwarmResult,
 };
+use super::placement::{PeerNo, Placed, Placement, list::Listed};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
 mod choice;
 mod config;
 mod members;
+mod placing;
 mod replays;
 
 #[cfg(test)]
@@ -59,10 +61,6 @@ pub struct ChannelRecord {
     pub peers: usize,
 }
 
-/// A number of its own for each registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PeerNo(u64);
-
 /// One registration: a peer identifier at one address.
 ///
 /// The same identifier from another address is another registration: a peer with two addresses has two, and nobody
@@ -84,6 +82,8 @@ struct Peer {
     /// How often it was the first of a list since it last told its free slots.
     promised: u16,
     parent: Option<Arc<str>>,
+    /// What it last said of itself beyond that, for the placement.
+    told: placing::Told,
     /// Where it stands among equals.
     salt: u32,
 }
@@ -134,6 +134,7 @@ pub struct Registry {
     /// Peers that are not registered any more, and whether they said so.
     gone: Vec<(Arc<str>, bool)>,
     stats: Stats,
+    placement: Box<dyn Placement>,
 }
 
 /// Whom a provider lets somebody ask; whoever is not named here is not told of.
@@ -167,6 +168,7 @@ impl Registry {
             replays: Replays::default(),
             gone: Vec::new(),
             stats: Stats::default(),
+            placement: Box::new(Listed),
         }
     }
 
@@ -277,7 +279,7 @@ impl Registry {
                 break;
             }
             self.stats.expired_total += 1;
-            self.remove(no, false);
+            self.remove(now, no, false);
         }
         while self
             .channel_timers
@@ -289,6 +291,7 @@ impl Registry {
             }
         }
         self.replays.expire(now);
+        self.placement.handle_timeout(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
@@ -296,7 +299,11 @@ impl Registry {
         let peer = self.peer_timers.first().map(|(expires, _)| *expires);
         let channel = self.channel_timers.first().map(|(expires, _)| *expires);
         let replay = self.replays.next_expiry();
-        [peer, channel, replay].into_iter().flatten().min()
+        let placement = self.placement.poll_timeout();
+        [peer, channel, replay, placement]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A peer that is not registered any more, and whether it said so itself.
@@ -387,11 +394,17 @@ impl Registry {
         let mut lists = Vec::new();
         let mut refusal = None;
         for action in &connect.swarm_action {
+            // RFC 7846 §4.1.1: a LEECH that joins gets peers, a SEEDER only when it says how many.
+            let is_listed = action.peer_mode == PeerMode::Leech || connect.peer_num.is_some();
             let outcome = match action.action {
-                Action::Join => {
-                    self.join(no, &action.swarm_id, action.peer_mode, request.ext.as_ref())
-                }
-                Action::Leave => self.leave(no, &action.swarm_id, request.ext.as_ref()),
+                Action::Join => self
+                    .join(no, &action.swarm_id, action.peer_mode, request.ext.as_ref())
+                    .and_then(|(swarm, is_new)| {
+                        let placed = self.admit(now, no, &swarm, is_listed, is_new)?;
+                        lists.extend(placed.map(|placed| (results.len(), placed)));
+                        Ok(swarm)
+                    }),
+                Action::Leave => self.leave(now, no, &action.swarm_id, request.ext.as_ref()),
                 Action::Unknown => Err((
                     RejectCode::Forbidden,
                     "action: need JOIN or LEAVE".to_owned(),
@@ -405,13 +418,6 @@ impl Registry {
                     action.swarm_id.clone()
                 }
             };
-            // RFC 7846 §4.1.1: a LEECH that joins gets peers, a SEEDER only when it says how many.
-            if is_ok
-                && action.action == Action::Join
-                && (action.peer_mode == PeerMode::Leech || connect.peer_num.is_some())
-            {
-                lists.push(results.len());
-            }
             results.push(SwarmResult {
                 swarm_id,
                 is_ok,
@@ -424,7 +430,7 @@ impl Registry {
             .get(&no)
             .is_some_and(|peer| !peer.swarms.is_empty());
         if !is_member {
-            self.remove(no, true);
+            self.remove(now, no, true);
         }
         if results.iter().all(|result| !result.is_ok)
             && let Some(refusal) = refusal
@@ -438,11 +444,13 @@ impl Registry {
         let mut response = Response::success(request.transaction_id.clone());
         let mut ext = ResponseExt::default();
         let mut wanted = wanted(connect.peer_num.as_ref());
-        for index in lists.iter().copied() {
-            let Some(result) = results.get_mut(index) else {
+        for (index, placed) in &lists {
+            let Some(result) = results.get_mut(*index) else {
                 continue;
             };
-            let (group, parents) = self.peer_list(now, no, &result.swarm_id, wanted, allowed);
+            let (group, parents) =
+                self.peer_list(now, no, &result.swarm_id, wanted, placed, allowed);
+            ext.redirect = ext.redirect.or_else(|| placed.redirect().cloned());
             wanted -= group.len();
             result.peer_group = Some(group);
             ext.parents.extend(parents);
@@ -458,6 +466,7 @@ impl Registry {
             });
         }
         ext.reject = refusal.map(|(code, text)| Reject::new(code, text));
+        ext.cluster = self.cluster_for(no);
         response.swarm_result = results;
         response.ext = request.ext.is_some().then_some(ext);
         Ok(response)
@@ -476,8 +485,9 @@ impl Registry {
             return Err((RejectCode::Forbidden, "swarm_id: no such swarm".to_owned()));
         }
         self.refresh(now, no, request.ext.as_ref());
-        let count = wanted(find.peer_num.as_ref());
-        let (group, parents) = self.peer_list(now, no, &swarm, count, allowed);
+        let placed = self.place(now, no, &swarm)?;
+        let wanted = wanted(find.peer_num.as_ref());
+        let (group, parents) = self.peer_list(now, no, &swarm, wanted, &placed, allowed);
         let mut response = Response::success(request.transaction_id.clone());
         response.swarm_result.push(SwarmResult {
             swarm_id: swarm.to_string(),
@@ -487,6 +497,7 @@ impl Registry {
         response.ext = request.ext.is_some().then(|| ResponseExt {
             parents,
             channel: self.channel_info(&swarm),
+            redirect: placed.redirect().cloned(),
             ..ResponseExt::default()
         });
         Ok(response)
@@ -520,6 +531,9 @@ impl Registry {
         }
         self.refresh(now, no, request.ext.as_ref());
         let mut response = Response::success(request.transaction_id.clone());
+        if request.ext.is_some() {
+            response.ext = self.move_for(now, no, &swarm_result);
+        }
         response.swarm_result = swarm_result;
         Ok(response)
     }
@@ -533,17 +547,21 @@ impl Registry {
         asker: PeerNo,
         swarm: &str,
         count: usize,
+        placed: &Placed,
         allowed: Option<Allowed<'_>>,
     ) -> (Vec<PeerInfo>, Vec<Parent>) {
-        let chosen = self.choose(now, asker, swarm, count, allowed);
+        let chosen = match placed {
+            Placed::Listed => self.choose(now, asker, swarm, count, allowed),
+            Placed::Parents { parents, .. } => self.reachable(asker, parents, count),
+        };
         let mut group = Vec::with_capacity(chosen.len());
         let mut parents = Vec::with_capacity(chosen.len());
         for (position, no) in chosen.iter().enumerate() {
-            let Some((peer, addr)) = self
-                .peers
-                .get(no)
-                .and_then(|peer| Some((peer, peer.addr.as_ref()?)))
+            let (Some(peer), Some(parent)) = (self.peers.get(no), self.parent_info(*no, swarm))
             else {
+                continue;
+            };
+            let Some(addr) = peer.addr.as_ref() else {
                 continue;
             };
             group.push(PeerInfo {
@@ -553,20 +571,17 @@ impl Registry {
                     ..addr.clone()
                 },
             });
-            parents.push(Parent {
-                peer: peer.id.to_string(),
-                addr: SocketAddr::new(addr.ip, addr.port),
-                depth: peer.swarms.get(swarm).and_then(|mode| peer.depth_as(*mode)),
-                slots_free: peer.slots_left(),
-                role: peer.role,
-            });
+            parents.push(parent);
         }
         // Whoever has the stream asks for a second choice, not for a slot.
         let is_waiting = self
             .peers
             .get(&asker)
             .is_some_and(|asker| asker.role != Some(Role::Source) && asker.depth.is_none());
-        if let Some(first) = chosen.first().filter(|_| is_waiting) {
+        if let Some(first) = chosen.first()
+            && is_waiting
+            && matches!(placed, Placed::Listed)
+        {
             self.promise(*first);
         }
         (group, parents)

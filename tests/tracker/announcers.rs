@@ -17,6 +17,7 @@ fn announcer(role: Role, trackers: usize) -> Announcer {
         port: 7850,
         addresses: Vec::new(),
         deal: Deal::default(),
+        service: None,
     };
     let rng = Rng::new(Seed::from_number(role as u64));
     let mut announcer = Announcer::new(Instant::ZERO, identity, trackers, rng);

@@ -96,7 +96,7 @@ impl Engine {
                 reason,
             } => {
                 self.want_parents(now, swarm, true);
-                let is_usual = reason == Loss::Ended;
+                let is_usual = matches!(reason, Loss::Ended | Loss::Moved);
                 self.reporter
                     .parent_lost(now, swarm, addr, loss_text(reason), is_usual);
             }
@@ -163,6 +163,7 @@ impl Engine {
             while let Some(news) = rendezvous.poll_news() {
                 match news {
                     trackers::News::Parents(addrs) => self.node.set_candidates(now, index, &addrs),
+                    trackers::News::MoveTo(addr) => self.node.move_to(now, index, addr),
                     trackers::News::Trouble(text) => {
                         self.reporter.warn(now, index, "tracker", &text)
                     }
@@ -181,6 +182,7 @@ const fn loss_text(loss: Loss) -> &'static str {
         Loss::Starved => "others have more",
         Loss::Banned => "it sent what it may not",
         Loss::Loop => "it gets the stream from us",
+        Loss::Moved => "the tracker wants us elsewhere",
     }
 }
 

@@ -12,7 +12,6 @@ use crate::io::lines::Sink;
 use crate::io::metrics::Shared;
 use crate::stats::{Counters, Notice, Record, Recorder, Start, State, StateChange};
 use crate::time::{Instant, micros};
-use crate::tracker::announce::Facts;
 use crate::wire::ChannelDescription;
 
 /// Skipped chunks are summed up over this long before they are told.
@@ -386,40 +385,18 @@ impl Engine {
                     reporter.send(line);
                 }
             }
-            self.tell_trackers(now, channel, counters);
         }
         self.reporter.note_lost_sinks(now);
     }
 
-    fn tell_trackers(&mut self, now: Instant, channel: usize, counters: &Counters) {
-        let rooted = counters.depth.is_some();
-        let Some(rendezvous) = self
-            .streams
-            .get_mut(channel)
-            .and_then(|stream| stream.rendezvous.as_mut())
-        else {
-            return;
-        };
-        let parent = counters.root_path.last().map(|peer| peer.to_string());
-        rendezvous.set_facts(
-            now,
-            Facts {
-                slots_free: self.node.slots_free(),
-                // The tracker counts levels, the source being the first.
-                depth: counters
-                    .depth
-                    .filter(|_| rooted)
-                    .and_then(|hops| u16::try_from(hops + 1).ok()),
-                parent,
-                uplink_kbps: counters.uplink_bps.map(|bps| bps / 1000),
-                latency_us: counters.latency_us,
-                jitter_us: counters.jitter_us,
-                uploaded_bytes: counters.sent_bytes,
-                downloaded_bytes: counters.recv_bytes,
-                available_bps: counters.uplink_bps.unwrap_or(0),
-                links: counters.neighbours.unwrap_or(0),
-            },
-        );
+    /// Gives every tracker's next report what it needs.
+    pub(super) fn tell_trackers(&mut self, now: Instant) {
+        let slots_free = self.node.slots_free();
+        for (channel, stream) in self.streams.iter_mut().enumerate() {
+            if let Some(rendezvous) = stream.rendezvous.as_mut() {
+                rendezvous.set_facts(now, &self.node.counters(now, channel), slots_free);
+            }
+        }
     }
 
     /// The last records, written out.
@@ -453,6 +430,7 @@ impl End {
             Self::ReaderClosed => (0, "reader closed the output"),
             Self::OutputFailed(_) => (8, "output failed"),
             Self::TimedOut => (4, "nobody could be reached in time"),
+            Self::Refused(_) => (5, "refused"),
             Self::Drained => (0, "drained"),
         }
     }

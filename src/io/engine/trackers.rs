@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use crate::ids::SwarmId;
 use crate::io::clock::Clock;
 use crate::io::http;
+use crate::stats::Counters;
 use crate::time::Instant;
-use crate::tracker::announce::{Announcer, Event, Facts};
+use crate::tracker::announce::{Announcer, Event, Meter};
 use crate::tracker::message::Grant;
 
 /// How long a tracker may take to answer.
@@ -29,6 +30,7 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum News {
     Parents(Vec<SocketAddr>),
+    MoveTo(SocketAddr),
     Trouble(String),
     Fine(String),
 }
@@ -41,18 +43,28 @@ pub struct Rendezvous {
     stream: usize,
     answers: Option<mpsc::UnboundedSender<Answer>>,
     first_parents: Option<Vec<SocketAddr>>,
+    meter: Meter,
+    /// Why the last tracker that answered refused.
+    refused: Option<String>,
 }
 
 impl Rendezvous {
     /// Keeps the trackers at `urls` informed.
-    pub const fn new(announcer: Announcer, urls: Vec<String>) -> Self {
+    pub fn new(announcer: Announcer, urls: Vec<String>) -> Self {
         Self {
             announcer,
             urls,
             stream: 0,
             answers: None,
             first_parents: None,
+            meter: Meter::default(),
+            refused: None,
         }
+    }
+
+    /// Why nobody lets us in, when that is what a tracker said last.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// Parents that a tracker named before the loop began.
@@ -74,7 +86,8 @@ impl Rendezvous {
     }
 
     /// What the next report says.
-    pub(super) fn set_facts(&mut self, now: Instant, facts: Facts) {
+    pub(super) fn set_facts(&mut self, now: Instant, counters: &Counters, slots_free: u16) {
+        let facts = self.meter.facts(now, counters, slots_free);
         self.announcer.set_facts(now, facts);
     }
 
@@ -113,11 +126,16 @@ impl Rendezvous {
         while let Some(event) = self.announcer.poll_event() {
             match event {
                 Event::Parents(parents) => {
+                    self.refused = None;
                     return Some(News::Parents(
                         parents.into_iter().map(|parent| parent.addr).collect(),
                     ));
                 }
+                Event::MoveTo(parent) => return Some(News::MoveTo(parent.addr)),
                 event => {
+                    if let Event::Refused { why, .. } = &event {
+                        self.refused = Some(why.clone());
+                    }
                     if let Some(news) = trouble(&self.urls, event) {
                         return Some(news);
                     }
@@ -170,7 +188,12 @@ fn trouble(urls: &[String], event: Event) -> Option<News> {
             name(tracker)
         ))),
         Event::Granted(grant) => Some(News::Fine(granted(&grant))),
-        Event::Parents(_) | Event::Channel(_) => None,
+        Event::Redirected(to) => Some(News::Fine(format!(
+            "redirected to cluster {}, server {}: {}",
+            to.cluster, to.server, to.reason
+        ))),
+        Event::Cluster(name) => Some(News::Fine(format!("serving cluster {name}"))),
+        Event::Parents(_) | Event::Channel(_) | Event::MoveTo(_) => None,
     }
 }
 
@@ -203,7 +226,7 @@ pub struct Found {
 pub enum NotFound {
     /// A tracker answered that there is no such channel.
     NoChannel,
-    /// A tracker does not admit us: the reason.
+    /// A tracker knows the channel and lets nobody in: why.
     Refused(String),
     /// No tracker answered: each with what happened.
     Unreachable(Vec<(String, String)>),
@@ -280,7 +303,10 @@ pub async fn find_channel(
                     refused = Some(why);
                 }
                 Event::Granted(grant) => tracing::info!("{}", granted(&grant)),
-                Event::Recovered { .. } => {}
+                Event::Recovered { .. }
+                | Event::MoveTo(_)
+                | Event::Redirected(_)
+                | Event::Cluster(_) => {}
             }
         }
         if let Some(found) = found {
@@ -288,8 +314,8 @@ pub async fn find_channel(
         }
         let end = timeout.map(|timeout| Instant::ZERO + timeout);
         let give_up = || {
-            if let Some(why) = &refused {
-                NotFound::Refused(why.clone())
+            if let Some(why) = refused.clone() {
+                NotFound::Refused(why)
             } else if no_channel {
                 NotFound::NoChannel
             } else {

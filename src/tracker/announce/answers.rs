@@ -9,7 +9,7 @@ use super::{
 };
 use crate::time::Instant;
 use crate::tracker::address::{Scope, scope};
-use crate::tracker::message::{ErrorCode, Parent, RejectCode, Response};
+use crate::tracker::message::{ErrorCode, Parent, Redirect, RejectCode, Response};
 
 impl Announcer {
     pub(super) fn judge(
@@ -44,7 +44,10 @@ impl Announcer {
                 }
                 self.rejoin(index, now);
             }
-            (ErrorCode::ForbiddenAction | ErrorCode::BadRequest, Some(reject)) => {
+            (
+                ErrorCode::ForbiddenAction | ErrorCode::BadRequest | ErrorCode::ServiceUnavailable,
+                Some(reject),
+            ) => {
                 self.answered(index);
                 let pause = Duration::from_secs(reject.retry_s.clamp(1, 60));
                 self.refused(now, index, reject.code, reject.text, pause);
@@ -107,6 +110,7 @@ impl Announcer {
             self.channel = Some(channel.clone());
             self.events.push_back(Event::Channel(channel));
         }
+        self.take_placement(index, ext.redirect, ext.cluster, ext.move_to);
         let group = resolved.and_then(|result| result.peer_group.as_deref());
         let interval = response.report_interval_s.map(|seconds| {
             Duration::from_secs(seconds.clamp(REPORT_INTERVAL_S.0, REPORT_INTERVAL_S.1))
@@ -154,6 +158,37 @@ impl Announcer {
             tracker.parents = parents;
             let merged = self.merged();
             self.events.push_back(Event::Parents(merged));
+        }
+    }
+
+    /// Tells what is new of where the tracker wants us.
+    fn take_placement(
+        &mut self,
+        index: usize,
+        redirect: Option<Redirect>,
+        cluster: Option<String>,
+        move_to: Option<Parent>,
+    ) {
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        if let Some(redirect) = redirect
+            && tracker.redirect.as_ref() != Some(&redirect)
+        {
+            tracker.redirect = Some(redirect.clone());
+            self.events.push_back(Event::Redirected(redirect));
+        }
+        if let Some(cluster) = cluster
+            && tracker.cluster.as_ref() != Some(&cluster)
+        {
+            tracker.cluster = Some(cluster.clone());
+            self.events.push_back(Event::Cluster(cluster));
+        }
+        if let Some(parent) = move_to
+            && parent.addr.port() != 0
+            && scope(parent.addr.ip()) != Scope::Never
+        {
+            self.events.push_back(Event::MoveTo(parent));
         }
     }
 

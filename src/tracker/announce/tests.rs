@@ -26,6 +26,7 @@ fn identity(peer: &str, role: Role) -> Identity {
         port: 7850,
         addresses: Vec::new(),
         deal: Deal::default(),
+        service: None,
     }
 }
 

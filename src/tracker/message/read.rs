@@ -10,10 +10,10 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
 use super::{
-    Action, AddressKind, Body, ChannelInfo, Connect, Deal, ErrorCode, Find, Grant, Parent,
-    PeerAddr, PeerInfo, PeerMode, PeerNum, Reject, RejectCode, Request, RequestError, RequestExt,
-    Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX, VERSION,
-    is_channel_name,
+    Action, AddressKind, Body, ChannelInfo, Connect, Deal, Decimal, ErrorCode, Find, Grant, Parent,
+    PeerAddr, PeerInfo, PeerMode, PeerNum, Redirect, Reject, RejectCode, Request, RequestError,
+    RequestExt, Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX,
+    VERSION, is_channel_name,
 };
 use crate::tracker::json::{
     self, ADDRESSES_MAX, BODY_BYTES_MAX, IDENTIFIER_BYTES_MAX, RESPONSE_BYTES_MAX,
@@ -356,6 +356,10 @@ fn request_ext(object: &Map<String, Value>) -> Needed<RequestExt> {
         latency_us: number("latency_us"),
         jitter_us: number("jitter_us"),
         sent_kbps: number("sent_kbps"),
+        cluster: cluster(object),
+        capacity_kbps: number("capacity_kbps"),
+        loss: object.get("loss").and_then(Decimal::from_value),
+        buffer_s: object.get("buffer_s").and_then(Decimal::from_value),
         deal: deal(object)?,
     })
 }
@@ -417,6 +421,12 @@ fn response_ext(object: &Map<String, Value>) -> ResponseExt {
             .get("reject")
             .and_then(Value::as_object)
             .and_then(reject),
+        redirect: object
+            .get("redirect")
+            .and_then(Value::as_object)
+            .and_then(redirect),
+        move_to: object.get("move_to").and_then(parent),
+        cluster: cluster(object),
     }
 }
 
@@ -433,6 +443,21 @@ fn grant(object: &Map<String, Value>) -> Option<Grant> {
             .get("contract")
             .filter(|value| value.is_object())
             .cloned(),
+    })
+}
+
+/// A cluster's name, which has the form of a channel's; any other counts as absent.
+fn cluster(object: &Map<String, Value>) -> Option<String> {
+    let name = object.get("cluster")?.as_str()?;
+    is_channel_name(name).then(|| name.to_owned())
+}
+
+fn redirect(object: &Map<String, Value>) -> Option<Redirect> {
+    let reason = object.get("reason").and_then(Value::as_str);
+    Some(Redirect {
+        cluster: cluster(object)?,
+        server: identifier(object, "server").ok()?,
+        reason: reason.unwrap_or_default().escape_debug().collect(),
     })
 }
 

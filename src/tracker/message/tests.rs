@@ -150,6 +150,10 @@ fn our_own_members_come_back_as_they_went() {
             parent: Some("aa".to_owned()),
             kbps: Some(8000),
             latency_us: Some(1500),
+            cluster: Some("east".to_owned()),
+            capacity_kbps: Some(100_000),
+            loss: Some(Decimal::from_millionths(12_500)),
+            buffer_s: Some(Decimal::from_millionths(1_500_000)),
             ..RequestExt::default()
         }),
     };
@@ -180,6 +184,19 @@ fn our_own_members_come_back_as_they_went() {
             text: "name taken".to_owned(),
             retry_s: 10,
         }),
+        redirect: Some(Redirect {
+            cluster: "west".to_owned(),
+            server: "bb".to_owned(),
+            reason: "no bandwidth in cluster east".to_owned(),
+        }),
+        move_to: Some(Parent {
+            peer: "cc".to_owned(),
+            addr: "192.0.2.1:7850".parse().expect("an address"),
+            depth: None,
+            slots_free: None,
+            role: None,
+        }),
+        cluster: Some("east".to_owned()),
     });
     assert_eq!(
         Response::from_json(response.to_json().as_bytes()),

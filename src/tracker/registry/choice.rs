@@ -8,10 +8,11 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Allowed, Peer, PeerNo, Registry, Swarm};
+use super::{Allowed, Peer, Registry, Swarm};
 use crate::time::Instant;
 use crate::tracker::address::{may_learn, network};
 use crate::tracker::message::{PeerMode, Role};
+use crate::tracker::placement::PeerNo;
 
 /// Members looked at for one answer: bounds the work of a request whatever the size of the swarm.
 const EXAMINED_MAX: usize = 1024;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Channel, Peer, PeerNo, Refusal, Registry, Share, not_registered};
+use super::{Channel, Peer, Refusal, Registry, Share, not_registered};
 use crate::time::Instant;
 use crate::tracker::address::network;
 use crate::tracker::message::{ChannelInfo, PeerMode, RejectCode, RequestExt, Role};
+use crate::tracker::placement::PeerNo;
 
 impl Registry {
     pub(super) fn register(
@@ -49,13 +50,14 @@ impl Registry {
                 slots_free: None,
                 promised: 0,
                 parent: None,
+                told: super::placing::Told::default(),
                 salt: self.rng.next_u32(),
             },
         );
         Ok(no)
     }
 
-    pub(super) fn remove(&mut self, no: PeerNo, has_left: bool) {
+    pub(super) fn remove(&mut self, now: Instant, no: PeerNo, has_left: bool) {
         self.unlist(no);
         let Some(peer) = self.peers.remove(&no) else {
             return;
@@ -64,6 +66,7 @@ impl Registry {
         self.peer_timers.remove(&(peer.expires, no));
         for swarm in peer.swarms.keys() {
             self.drop_member(swarm);
+            self.placement.on_gone(now, swarm, no);
         }
         if let Some(at) = self.by_id.get_mut(&peer.id) {
             at.remove(&peer.from);
@@ -111,6 +114,7 @@ impl Registry {
         }
         self.list(no);
         self.touch(now, no);
+        self.tell_placement(now, no);
     }
 
     /// The swarm that a request means: by its identifier, or by the name of its channel.
@@ -140,13 +144,14 @@ impl Registry {
         }
     }
 
+    /// Makes a peer a member of a swarm; also says whether it was none before.
     pub(super) fn join(
         &mut self,
         no: PeerNo,
         swarm_id: &str,
         mode: PeerMode,
         ext: Option<&RequestExt>,
-    ) -> Result<Arc<str>, Refusal> {
+    ) -> Result<(Arc<str>, bool), Refusal> {
         let swarm = self.resolve(swarm_id, ext)?;
         let limits = self.config.limits;
         let Some(peer) = self.peers.get(&no) else {
@@ -184,11 +189,12 @@ impl Registry {
         if let (Some(name), Some(ext)) = (announced, ext) {
             self.announce(no, name, &swarm, ext);
         }
-        Ok(swarm)
+        Ok((swarm, !is_member))
     }
 
     pub(super) fn leave(
         &mut self,
+        now: Instant,
         no: PeerNo,
         swarm_id: &str,
         ext: Option<&RequestExt>,
@@ -202,6 +208,7 @@ impl Registry {
             ));
         }
         self.drop_member(&swarm);
+        self.placement.on_gone(now, &swarm, no);
         self.stats.leaves_total += 1;
         Ok(swarm)
     }
@@ -332,5 +339,6 @@ impl Peer {
         self.slots_free = ext.slots_free;
         self.promised = 0;
         self.parent = ext.parent.as_deref().map(Arc::from);
+        self.told = super::placing::Told::of(ext);
     }
 }

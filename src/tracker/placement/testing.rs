@@ -1,0 +1,165 @@
+//! A tracker with a policy, and members that talk to it: each test is a story.
+
+use std::time::Duration;
+
+use super::Placement;
+use crate::rng::Seed;
+use crate::time::Instant;
+use crate::tracker::message::{
+    Action, Body, Connect, Decimal, Find, PeerMode, Request, RequestExt, Response, Role, Stat,
+    SwarmAction,
+};
+use crate::tracker::registry::{Config, Registry};
+
+/// A tracker and the time.
+#[derive(Debug)]
+pub(super) struct Town {
+    pub(super) registry: Registry,
+    now: Instant,
+    transactions: u64,
+}
+
+/// What a member says of itself, with what all of them have in common.
+pub(super) fn role(role: Role) -> RequestExt {
+    RequestExt {
+        role: Some(role),
+        port: Some(7850),
+        slots_free: Some(50),
+        ..RequestExt::default()
+    }
+}
+
+/// A member that gets the stream from another.
+pub(super) fn below(parent: &str, depth: u16) -> RequestExt {
+    RequestExt {
+        parent: Some(parent.to_owned()),
+        depth: Some(depth),
+        ..role(Role::Peer)
+    }
+}
+
+pub(super) const fn ratio(percent: u64) -> Option<Decimal> {
+    Some(Decimal::from_millionths(percent * 10_000))
+}
+
+impl Town {
+    pub(super) fn new(placement: Box<dyn Placement>) -> Self {
+        let registry = Registry::new(Config::default(), Seed::from_number(1));
+        Self {
+            registry: registry.with_placement(placement),
+            now: Instant::ZERO,
+            transactions: 0,
+        }
+    }
+
+    pub(super) const fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub(super) fn wait(&mut self, milliseconds: u64) {
+        self.now += Duration::from_millis(milliseconds);
+        self.registry.handle_timeout(self.now);
+    }
+
+    fn ask(&mut self, ip: &str, peer: &str, body: Body, ext: RequestExt) -> Response {
+        self.transactions += 1;
+        let request = Request {
+            transaction_id: self.transactions.to_string(),
+            peer_id: peer.to_owned(),
+            body,
+            ext: Some(ext),
+        };
+        let ip = ip.parse().expect("an address");
+        self.registry
+            .handle(self.now, std::net::SocketAddr::new(ip, 40_000), &request)
+    }
+
+    fn act(
+        &mut self,
+        ip: &str,
+        peer: &str,
+        swarm: &str,
+        action: Action,
+        ext: RequestExt,
+    ) -> Response {
+        let is_source = ext.role == Some(Role::Source);
+        let body = Body::Connect(Connect {
+            swarm_action: vec![SwarmAction {
+                swarm_id: swarm.to_owned(),
+                action,
+                peer_mode: if is_source {
+                    PeerMode::Seeder
+                } else {
+                    PeerMode::Leech
+                },
+            }],
+            ..Connect::default()
+        });
+        self.ask(ip, peer, body, ext)
+    }
+
+    pub(super) fn join(&mut self, ip: &str, peer: &str, swarm: &str, ext: RequestExt) -> Response {
+        self.act(ip, peer, swarm, Action::Join, ext)
+    }
+
+    pub(super) fn leave(&mut self, ip: &str, peer: &str, swarm: &str) -> Response {
+        self.act(ip, peer, swarm, Action::Leave, role(Role::Peer))
+    }
+
+    /// A source of the channel that its swarm is named like.
+    pub(super) fn source(&mut self, ip: &str, peer: &str, channel: &str, kbps: u64) {
+        let ext = RequestExt {
+            channel: Some(channel.to_owned()),
+            kbps: Some(kbps),
+            ..role(Role::Source)
+        };
+        let response = self.join(ip, peer, channel, ext);
+        assert!(response.swarm_result.iter().all(|result| result.is_ok));
+    }
+
+    pub(super) fn find(&mut self, ip: &str, peer: &str, swarm: &str, ext: RequestExt) -> Response {
+        let find = Find {
+            swarm_id: swarm.to_owned(),
+            peer_num: None,
+        };
+        self.ask(ip, peer, Body::Find(find), ext)
+    }
+
+    /// A report; gives whom the member is told to move to.
+    pub(super) fn report(
+        &mut self,
+        ip: &str,
+        peer: &str,
+        swarm: &str,
+        ext: RequestExt,
+    ) -> Option<String> {
+        let stat = Stat {
+            swarm_id: swarm.to_owned(),
+            ..Stat::default()
+        };
+        let response = self.ask(ip, peer, Body::StatReport(vec![stat]), ext);
+        assert_eq!(response.error_code.code(), 0, "{peer}");
+        response.ext?.move_to.map(|parent| parent.peer)
+    }
+
+    /// What was logged since the last call.
+    pub(super) fn log(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.registry.poll_log()).collect()
+    }
+}
+
+/// Whom an answer names, in order.
+pub(super) fn named(response: &Response) -> Vec<&str> {
+    let parents = response.ext.iter().flat_map(|ext| &ext.parents);
+    parents.map(|parent| parent.peer.as_str()).collect()
+}
+
+/// Why an answer refuses.
+pub(super) fn refusal(response: &Response) -> Option<(u8, &str, u64)> {
+    let reject = response.ext.as_ref()?.reject.as_ref()?;
+    Some((
+        response.error_code.code(),
+        reject.text.as_str(),
+        reject.retry_s,
+    ))
+}
