@@ -46,7 +46,7 @@ pub enum HttpError {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Body, at most [`RESPONSE_BYTES_MAX`] bytes of UTF-8.
+    /// Body, UTF-8; of a tracker's protocol at most [`RESPONSE_BYTES_MAX`] bytes.
     pub body: String,
 }
 
@@ -139,6 +139,33 @@ pub async fn get(url: String, timeout: Duration) -> Result<Answer, HttpError> {
     .await
 }
 
+/// How long [`fetch`] waits for a document.
+const FETCH_SPAN: Duration = Duration::from_secs(10);
+
+/// Longest document that [`fetch`] takes: a table of a hundred thousand users.
+const FETCH_BYTES_MAX: usize = 64 << 20;
+
+/// Fetches a document and blocks until it is there, ten seconds at most; `token` shows the server who asks. For tools
+/// that have nothing else to do meanwhile.
+///
+/// # Errors
+///
+/// [`HttpError`] when there is no answer.
+pub fn fetch(url: &str, token: Option<&str>) -> Result<Answer, HttpError> {
+    let mut request = AGENT
+        .get(url)
+        .config()
+        .timeout_global(Some(FETCH_SPAN))
+        .build();
+    if let Some(token) = token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
+    let answer = request
+        .call()
+        .and_then(|response| read_answer(response, FETCH_BYTES_MAX));
+    answer.map_err(|error| explain(error, FETCH_SPAN, FETCH_BYTES_MAX))
+}
+
 /// Requests are seconds apart: no connection is kept for the next one. Redirects are not followed: a tracker that is
 /// no longer ours must not choose where we connect to (S-46). Nor are proxies of the environment used: the tracker
 /// hands out the address that we come from, and a proxy has no media.
@@ -165,28 +192,34 @@ where
     F: FnOnce() -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send + 'static,
 {
     let blocking = tokio::task::spawn_blocking(move || {
-        let mut response = request()?;
-        Ok(Answer {
-            status: response.status().as_u16(),
-            body: response
-                .body_mut()
-                .with_config()
-                .limit(RESPONSE_BYTES_MAX as u64)
-                .read_to_string()?,
-        })
+        request().and_then(|response| read_answer(response, RESPONSE_BYTES_MAX))
     });
     match blocking.await {
-        Ok(answer) => answer.map_err(|error| explain(error, timeout)),
+        Ok(answer) => answer.map_err(|error| explain(error, timeout, RESPONSE_BYTES_MAX)),
         Err(error) => Err(HttpError::Failed(error.to_string())),
     }
 }
 
-fn explain(error: ureq::Error, timeout: Duration) -> HttpError {
+fn read_answer(
+    mut response: ureq::http::Response<ureq::Body>,
+    bytes_max: usize,
+) -> Result<Answer, ureq::Error> {
+    Ok(Answer {
+        status: response.status().as_u16(),
+        body: response
+            .body_mut()
+            .with_config()
+            .limit(bytes_max as u64)
+            .read_to_string()?,
+    })
+}
+
+fn explain(error: ureq::Error, timeout: Duration, bytes_max: usize) -> HttpError {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => HttpError::BadUrl,
         ureq::Error::HostNotFound => HttpError::NameNotFound,
         ureq::Error::Timeout(_) => HttpError::TimedOut(timeout),
-        ureq::Error::BodyExceedsLimit(_) => HttpError::TooLong(RESPONSE_BYTES_MAX),
+        ureq::Error::BodyExceedsLimit(_) => HttpError::TooLong(bytes_max),
         ureq::Error::Io(error) => match error.kind() {
             ErrorKind::ConnectionRefused => HttpError::Refused,
             ErrorKind::TimedOut | ErrorKind::WouldBlock => HttpError::TimedOut(timeout),
@@ -252,7 +285,10 @@ mod tests {
             ),
             (ureq::Error::BodyExceedsLimit(1), "answer over 262144 bytes"),
         ] {
-            assert_eq!(explain(error, timeout).to_string(), text);
+            assert_eq!(
+                explain(error, timeout, RESPONSE_BYTES_MAX).to_string(),
+                text
+            );
         }
     }
 }
