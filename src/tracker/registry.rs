@@ -22,6 +22,8 @@ use crate::time::Instant;
 mod choice;
 mod config;
 mod members;
+mod offer;
+mod overview;
 mod replays;
 
 #[cfg(test)]
@@ -30,6 +32,8 @@ mod tests;
 use replays::Replays;
 
 pub use config::{Config, DescriptionCheck, Limits, Stats};
+pub use offer::Offer;
+pub use overview::{ChannelView, NodeView, Overview, StatsView};
 
 /// Most peers in one answer (RFC 7846 §3.2.3 asks for less than 30 to be wanted; S-44 for at most 50).
 pub const PEERS_PER_ANSWER_MAX: usize = 30;
@@ -84,6 +88,8 @@ struct Peer {
     /// How often it was the first of a list since it last told its free slots.
     promised: u16,
     parent: Option<Arc<str>>,
+    /// Rate at which the stream arrives.
+    kbps: Option<u64>,
     /// Where it stands among equals.
     salt: u32,
 }
@@ -498,13 +504,7 @@ impl Registry {
                     ..addr.clone()
                 },
             });
-            parents.push(Parent {
-                peer: peer.id.to_string(),
-                addr: SocketAddr::new(addr.ip, addr.port),
-                depth: peer.swarms.get(swarm).and_then(|mode| peer.depth_as(*mode)),
-                slots_free: peer.slots_left(),
-                role: peer.role,
-            });
+            parents.push(peer.as_parent(swarm, addr));
         }
         // Whoever has the stream asks for a second choice, not for a slot.
         let is_waiting = self

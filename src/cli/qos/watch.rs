@@ -162,16 +162,14 @@ fn judge(query: &Query, host: &str, answer: &http::Answer) -> CliError {
     let said = text.map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned);
     let is_channel = body["code"]
         .as_str()
-        .map_or(said.contains("channel"), |code| {
-            matches!(code, "no_such_channel" | "no_content")
-        });
+        .map_or(said.contains("channel"), |code| code == "no_such_channel");
     match (answer.status, &query.content) {
         (404, Some(content)) if is_channel => {
             let what = format!("no channel {content}");
             CliError::new(Exit::NoChannel, what, format!("{host} knows none"))
         }
         (400, _) => CliError::usage(format!("not understood by {host}"), said),
-        (401 | 403 | 409 | 429 | 503, _) => {
+        (401..=403 | 409 | 429 | 503, _) => {
             CliError::new(Exit::Refused, format!("refused by {host}"), said)
         }
         _ => CliError::new(Exit::Failed, format!("no answer from {host}"), said),

@@ -34,8 +34,11 @@ use crate::tracker::address::{Scope, network, scope};
 use crate::tracker::message;
 use crate::tracker::registry::{Registry, Stats};
 
+mod page;
 mod traffic;
 
+use page::Glance;
+pub use page::Names;
 use traffic::{Traffic, Watched};
 
 /// Pause after an accept that failed, for want of descriptors as a rule: those who are served go on meanwhile.
@@ -128,6 +131,7 @@ pub struct Server {
     counters: Arc<Counters>,
     open: Arc<Mutex<Open>>,
     is_stopping: Arc<AtomicBool>,
+    glance: Glance,
 }
 
 impl fmt::Debug for Server {
@@ -180,6 +184,7 @@ impl Server {
             counters: Arc::default(),
             open: Arc::default(),
             is_stopping: Arc::default(),
+            glance: Glance::default(),
         }
     }
 
@@ -357,6 +362,7 @@ impl Server {
             .route("/metrics", get(metrics).fallback(ppstp))
             .route("/v1/channels", get(channels).fallback(ppstp))
             .route("/v1/channels/{name}", get(channel).fallback(ppstp))
+            .merge(page::router())
             .fallback(ppstp)
             .with_state(self)
     }

@@ -49,6 +49,7 @@ impl Registry {
                 slots_free: None,
                 promised: 0,
                 parent: None,
+                kbps: None,
                 salt: self.rng.next_u32(),
             },
         );
@@ -331,5 +332,6 @@ impl Peer {
         self.slots_free = ext.slots_free;
         self.promised = 0;
         self.parent = ext.parent.as_deref().map(Arc::from);
+        self.kbps = ext.kbps;
     }
 }
