@@ -1,10 +1,12 @@
-//! `p2ps-qos`: reads records, summarises them, and checks them against thresholds.
+//! `p2ps-qos`: says how good a stream was, from records, and who watches how well, from a tracker.
 //!
-//! [`run`] does everything with streams that are handed in, so that tests need no process.
+//! [`run`] does everything with streams that are handed in, so that tests need no process. [`records`] reads records;
+//! the other modules are a client of the tracker's API: [`ask`] its questions, [`answer`] its answers, [`table`] how
+//! people see them, [`watch`] the conversation.
 
 use std::io::{self, BufRead, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::thread;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -12,12 +14,20 @@ use super::Tool;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-use super::value::{DurationValue, duration};
-use crate::io::lines::open_records;
+use crate::io::http;
 use crate::stats::SCHEMA_JSON;
-use crate::stats::analyse::{Check, Limits, Metric, Reader, Sample, Summary, Violation, summary};
 
-/// Read p2ps records and say how good the stream was.
+mod answer;
+pub mod ask;
+pub mod records;
+mod table;
+mod watch;
+
+use ask::{ClusterArgs, DirectArgs, FieldArgs, FilterArgs, HistoryArgs, Query, Subject, TableArgs};
+use records::{CheckArgs, SummaryArgs};
+use watch::World;
+
+/// Read p2ps records or ask a tracker, and say how good the stream is.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "p2ps-qos", version)]
 pub struct Args {
@@ -26,10 +36,7 @@ pub struct Args {
     pub command: Command,
 }
 
-/// Shortest and longest span that an option takes.
-const SPAN: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(86_400));
-
-/// What to do with the records.
+/// What to do: the first three with records, the others at a tracker.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Percentiles of join time, latency, jitter, loss, continuity and stalls, by node and channel.
@@ -38,31 +45,35 @@ pub enum Command {
     Check(CheckArgs),
     /// Print the JSON Schema of the records.
     Schema,
+    /// Everybody on a channel, with bandwidth, latency and jitter.
+    Users(TableArgs),
+    /// The price packets, gold, silver and bronze: bounds, price, and who has them.
+    Packets(TableArgs),
+    /// The prices by interval of bandwidth, and whose bandwidth lies there.
+    Intervals(TableArgs),
+    /// The clients of a channel: those who pay.
+    Clients(FilterArgs),
+    /// The peers of a channel: those who watch for nothing.
+    Peers(FilterArgs),
+    /// The bandwidth of every client.
+    Bandwidth(TableArgs),
+    /// The latency of every client.
+    Latency(TableArgs),
+    /// The jitter of every client.
+    Jitter(TableArgs),
+    /// Any of bandwidth, latency and jitter of every client.
+    Qos(FieldArgs),
+    /// The clients at the provider's own server that have a packet.
+    DirectClients(DirectArgs),
+    /// Who is what and serves whom: c, c-c, c-p, c-c,p, p, p-p.
+    Status(TableArgs),
+    /// What was measured when: kept by the tracker, or with --from by a source, relay or peer.
+    History(HistoryArgs),
+    /// The clusters of servers, where the tracker has any.
+    Clusters(ClusterArgs),
 }
 
-/// Where the records are.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Input {
-    /// Files of records, also of SRT (JSON, CSV), librist and iperf3; - is standard input, the default.
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Stop with exit 1 at a line that is no record, instead of passing over it.
-    #[arg(long)]
-    pub strict: bool,
-}
-
-/// Arguments of `summary`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct SummaryArgs {
-    /// Where the records are.
-    #[command(flatten)]
-    pub input: Input,
-    /// A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere.
-    #[arg(long, value_enum, default_value_t = Format::Auto)]
-    pub format: Format,
-}
-
-/// How the summary is printed.
+/// How answers are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// A table on a terminal, JSON lines elsewhere.
@@ -73,50 +84,16 @@ pub enum Format {
     Json,
 }
 
-/// Arguments of `check`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct CheckArgs {
-    /// Where the records are.
-    #[command(flatten)]
-    pub input: Input,
-    /// Largest loss before repair, such as 5% or 0.05.
-    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, allow_hyphen_values = true)]
-    pub max_loss: Option<f64>,
-    /// Largest latency from the source, such as 4s.
-    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
-    pub max_latency: Option<DurationValue>,
-    /// Largest jitter, such as 50ms.
-    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
-    pub max_jitter: Option<DurationValue>,
-    /// Longest time without output, such as 0s.
-    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
-    pub max_stall: Option<DurationValue>,
-    /// Smallest share of chunks that were there when due, such as 0.99.
-    #[arg(long, value_name = "RATIO", value_parser = parse_ratio, allow_hyphen_values = true)]
-    pub min_continuity: Option<f64>,
-    /// Longest time from start to first media, such as 2s.
-    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
-    pub max_join: Option<DurationValue>,
-    /// Judge each node over the last DUR instead of record by record.
-    #[arg(long, value_name = "DUR", value_parser = duration(SPAN.0, SPAN.1), allow_hyphen_values = true)]
-    pub window: Option<DurationValue>,
-    /// A published set of thresholds, for those not given; streamsmart: loss up to 5 %, latency up to 4 s.
-    #[arg(long, value_enum)]
-    pub standard: Option<Standard>,
-    /// Answer as a Nagios plugin: one line, exit 0 ok, 1 warning, 2 critical, 3 unknown.
-    #[arg(long)]
-    pub nagios: bool,
+impl Format {
+    /// Whether it is to be a table.
+    const fn is_table(self, terminal: bool) -> bool {
+        match self {
+            Self::Auto => terminal,
+            Self::Table => true,
+            Self::Json => false,
+        }
+    }
 }
-
-/// A published set of thresholds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Standard {
-    /// Loss up to 5 %, latency up to 4 s (critical from 5 s on with --nagios).
-    Streamsmart,
-}
-
-/// Latency from which StreamSmart's standard is missed for good; from 4 s on it warns.
-const STREAMSMART_CRITICAL_MS: f64 = 5000.0;
 
 /// Exit status: fine.
 const OK: u8 = 0;
@@ -127,31 +104,16 @@ const NO_RECORD: u8 = 3;
 /// Exit status: standard output failed.
 const OUTPUT: u8 = 8;
 
-/// Nagios: within limits in the long run, not always.
-const NAGIOS_WARNING: u8 = 1;
-/// Nagios: a threshold was missed.
-const NAGIOS_CRITICAL: u8 = 2;
-/// Nagios: cannot say.
-const NAGIOS_UNKNOWN: u8 = 3;
-
 impl Tool for Args {
     const NAME: &'static str = "p2ps-qos";
     const MANUAL: Manual = manual::QOS;
     type Job = Self;
 
     fn check(self) -> Result<Self, CliError> {
-        if let Command::Check(args) = &self.command
-            && limits(args).is_empty()
-        {
-            let exit = if args.nagios {
-                Exit::Answer(NAGIOS_UNKNOWN)
-            } else {
-                Exit::Usage
-            };
-            let why = "give --max-loss, --max-latency, --max-jitter, --max-stall, --min-continuity, --max-join or \
-                       --standard";
-            return Err(CliError::new(exit, "no threshold", why));
+        if let Command::Check(args) = &self.command {
+            args.check()?;
         }
+        self.query()?;
         Ok(self)
     }
 
@@ -181,9 +143,30 @@ impl Args {
         let files = match &self.command {
             Command::Summary(args) => &args.input.files,
             Command::Check(args) => &args.input.files,
-            Command::Schema => return false,
+            _ => return false,
         };
         files.is_empty() || files.iter().any(|file| file == Path::new("-"))
+    }
+
+    /// The question to a tracker that this is; none for what reads records.
+    fn query(&self) -> Result<Option<Query>, CliError> {
+        let (subject, table) = match &self.command {
+            Command::Summary(_) | Command::Check(_) | Command::Schema => return Ok(None),
+            Command::Users(args) => (Subject::Users, args),
+            Command::Packets(args) => (Subject::Packets, args),
+            Command::Intervals(args) => (Subject::Intervals, args),
+            Command::Bandwidth(args) => (Subject::Bandwidth, args),
+            Command::Latency(args) => (Subject::Latency, args),
+            Command::Jitter(args) => (Subject::Jitter, args),
+            Command::Status(args) => (Subject::Status, args),
+            Command::Clients(args) => return args.query(Subject::Clients).map(Some),
+            Command::Peers(args) => return args.query(Subject::Peers).map(Some),
+            Command::Qos(args) => return args.query().map(Some),
+            Command::DirectClients(args) => return args.query().map(Some),
+            Command::History(args) => return args.query().map(Some),
+            Command::Clusters(args) => return args.query().map(Some),
+        };
+        table.query(subject).map(Some)
     }
 }
 
@@ -196,9 +179,10 @@ pub fn run(
     err: &mut dyn Write,
 ) -> u8 {
     let done = match &args.command {
-        Command::Summary(args) => summarise(args, stdin, terminal, out, err),
-        Command::Check(args) => check(args, stdin, out, err),
+        Command::Summary(args) => records::summarise(args, stdin, terminal, out, err),
+        Command::Check(args) => records::check(args, stdin, out, err),
         Command::Schema => out.write_all(SCHEMA_JSON.as_bytes()).map(|()| OK),
+        _ => ask_tracker(args, terminal, out, err),
     };
     match done.and_then(|code| out.flush().map(|()| code)) {
         Ok(code) => code,
@@ -211,245 +195,31 @@ pub fn run(
     }
 }
 
-fn summarise(
-    args: &SummaryArgs,
-    stdin: &mut dyn BufRead,
+fn ask_tracker(
+    args: &Args,
     terminal: bool,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let mut summary = Summary::default();
-    let read = read_all(&args.input, stdin, err, |sample| {
-        summary.on_sample(&sample);
-        false
-    });
-    if let Err(code) = read {
-        return Ok(code);
-    }
-    if summary.is_empty() {
-        let _ = writeln!(err, "p2ps-qos: no records");
-        return Ok(NO_RECORD);
-    }
-    let rows = summary.rows();
-    if args.format == Format::Table || (args.format == Format::Auto && terminal) {
-        out.write_all(summary::table(&rows).as_bytes())?;
-    } else {
-        for row in &rows {
-            serde_json::to_writer(&mut *out, row)?;
-            out.write_all(b"\n")?;
-        }
-    }
-    Ok(OK)
-}
-
-fn check(
-    args: &CheckArgs,
-    stdin: &mut dyn BufRead,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<u8> {
-    let limits = limits(args);
-    // With --nagios what the standard only warns of does not fail, and neither does one record within a good window.
-    let mut failing = limits;
-    if args.nagios && args.standard.is_some() && args.max_latency.is_none() {
-        failing.max_latency_ms = Some(STREAMSMART_CRITICAL_MS);
-    }
-    let mut check = Check::new(failing, args.window.map(DurationValue::get));
-    let mut warn = args.nagios.then(|| Check::new(limits, None));
-    let mut missed: Option<Violation> = None;
-    let mut warning: Option<Violation> = None;
-    let read = read_all(&args.input, stdin, err, |sample| {
-        missed = check.on_sample(&sample);
-        if let Some(warn) = &mut warn {
-            let found = warn.on_sample(&sample);
-            warning = warning.take().or(found);
-        }
-        missed.is_some()
-    });
-    if let Err(code) = read {
-        return Ok(if args.nagios { NAGIOS_UNKNOWN } else { code });
-    }
-    if let Some(violation) = missed.or_else(|| check.finish()) {
-        let code = if args.nagios { NAGIOS_CRITICAL } else { FAILED };
-        return answer(args, out, err, "CRITICAL", &violation.to_string(), code);
-    }
-    if check.records() == 0 {
-        return answer(args, out, err, "UNKNOWN", "no records", NO_RECORD);
-    }
-    if let Some(metric) = check.unseen() {
-        return answer(
-            args,
-            out,
-            err,
-            "UNKNOWN",
-            &format!("no record has {}", field(metric)),
-            NO_RECORD,
-        );
-    }
-    if let Some(violation) = warning {
-        return answer(
-            args,
-            out,
-            err,
-            "WARNING",
-            &violation.to_string(),
-            NAGIOS_WARNING,
-        );
-    }
-    if args.nagios {
-        let text = format!("{} records within limits", check.records());
-        return answer(args, out, err, "OK", &text, OK);
-    }
-    Ok(OK)
-}
-
-/// The record field in which a metric is looked for.
-const fn field(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Loss => "loss_ratio",
-        Metric::Latency => "latency_ms",
-        Metric::Jitter => "jitter_ms",
-        Metric::Stall => "stall_ms",
-        Metric::Continuity => "continuity_ratio",
-        Metric::Join => "join_ms",
-    }
-}
-
-/// Says the outcome where it belongs: one line on standard output for Nagios, standard error otherwise.
-fn answer(
-    args: &CheckArgs,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-    status: &str,
-    text: &str,
-    code: u8,
-) -> io::Result<u8> {
-    if args.nagios {
-        writeln!(out, "P2PS {status} - {text}")?;
-    } else {
-        let _ = writeln!(err, "p2ps-qos: {text}");
-    }
-    Ok(code)
-}
-
-fn limits(args: &CheckArgs) -> Limits {
-    let ms = |span: Option<DurationValue>| span.map(|span| span.get().as_secs_f64() * 1000.0);
-    let given = Limits {
-        max_loss: args.max_loss,
-        max_latency_ms: ms(args.max_latency),
-        max_jitter_ms: ms(args.max_jitter),
-        max_stall_ms: ms(args.max_stall),
-        min_continuity: args.min_continuity,
-        max_join_ms: ms(args.max_join),
+    let mut world = World {
+        fetch: &mut http::fetch,
+        pause: &mut |span| {
+            thread::sleep(span);
+            true
+        },
     };
-    match args.standard {
-        Some(Standard::Streamsmart) => given.or(Limits::STREAMSMART),
-        None => given,
-    }
-}
-
-/// Hands every sample of every input to `take` until it returns true. The error is the exit status; its line is said.
-fn read_all(
-    input: &Input,
-    stdin: &mut dyn BufRead,
-    err: &mut dyn Write,
-    mut take: impl FnMut(Sample) -> bool,
-) -> Result<(), u8> {
-    let standard = [PathBuf::from("-")];
-    let files = if input.files.is_empty() {
-        &standard[..]
-    } else {
-        &input.files[..]
+    let outcome = match args.query() {
+        Ok(Some(query)) => watch::run(&query, &mut world, terminal, out, err)?,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
     };
-    // With several inputs a line's number alone does not say where it is.
-    let several = files.len() > 1;
-    let mut passed_over: u64 = 0;
-    for path in files {
-        let place = if several {
-            format!("{}: ", path.display())
-        } else {
-            String::new()
-        };
-        let mut opened;
-        let lines: &mut dyn BufRead = if path == Path::new("-") {
-            &mut *stdin
-        } else {
-            opened = open_records(path).map_err(|error| {
-                let why = reason(&error);
-                let _ = writeln!(
-                    err,
-                    "p2ps-qos: cannot open {:?}: {why}",
-                    path.display().to_string()
-                );
-                NO_RECORD
-            })?;
-            &mut *opened
-        };
-        let mut reader = Reader::new(lines);
-        loop {
-            match reader.next_sample() {
-                Ok(Some(Ok(sample))) => {
-                    if take(sample) {
-                        return Ok(());
-                    }
-                }
-                Ok(Some(Err(bad))) if input.strict => {
-                    let _ = writeln!(err, "p2ps-qos: {place}{bad}");
-                    return Err(FAILED);
-                }
-                Ok(Some(Err(_))) => passed_over += 1,
-                Ok(None) => break,
-                Err(error) => {
-                    let _ = writeln!(
-                        err,
-                        "p2ps-qos: cannot read {:?}: {}",
-                        path.display().to_string(),
-                        reason(&error)
-                    );
-                    return Err(FAILED);
-                }
-            }
+    Ok(match outcome {
+        Ok(()) => OK,
+        Err(error) => {
+            let _ = writeln!(err, "p2ps-qos: {error}");
+            error.exit.code()
         }
-    }
-    if passed_over > 0 {
-        let lines = if passed_over == 1 {
-            "line is no record"
-        } else {
-            "lines are no records"
-        };
-        let _ = writeln!(
-            err,
-            "p2ps-qos: {passed_over} {lines}, passed over (--strict says which)"
-        );
-    }
-    Ok(())
-}
-
-/// What the system said, without the number behind it.
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        io::ErrorKind::IsADirectory => "is a directory".into(),
-        _ => error.to_string().to_lowercase(),
-    }
-}
-
-/// `5%` or `0.05`, from 0 to 1.
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    let (number, unit) = text
-        .strip_suffix('%')
-        .map_or((text, 1.0), |number| (number, 100.0));
-    let ratio = number
-        .trim()
-        .parse::<f64>()
-        .map_err(|_| "need a share, for example 5% or 0.05")?
-        / unit;
-    if (0.0..=1.0).contains(&ratio) {
-        Ok(ratio)
-    } else {
-        Err("must be 0 to 1, or 0% to 100%".into())
-    }
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::tracker::Settings;
 use super::value::Shown;
 use crate::io::clock::Clock;
 use crate::io::engine::Reporter;
-use crate::io::http::server::{Identity, Keeper, Server};
+use crate::io::http::server::{Identity, Keeper, Names, Server};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
 use crate::io::store::Store;
@@ -82,7 +82,8 @@ pub(super) async fn serve(
     let service = Arc::new(Mutex::new(Service::new(registry, provider)));
     let server = Server::new(Arc::clone(&service), move || clock.now())
         .with_identity(identity.clone())
-        .with_keeper(keeper(&store));
+        .with_keeper(keeper(&store))
+        .with_names(names(&service));
     let channels = [ALL_CHANNELS.to_owned()];
     let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
     let mut reporter = records.reporter(clock, progress, &node, &channels);
@@ -125,6 +126,15 @@ pub(super) async fn serve(
     store.close();
     reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
     Ok(Exit::Done)
+}
+
+/// Knows what the provider calls a peer.
+fn names(service: &Arc<Mutex<Service>>) -> Names {
+    let service = Arc::clone(service);
+    Arc::new(move |peer| {
+        let service = service.lock().unwrap_or_else(PoisonError::into_inner);
+        service.name_of(peer)
+    })
 }
 
 /// Hands changes to the store.

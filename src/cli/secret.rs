@@ -15,22 +15,56 @@ use crate::wire::option::SignatureAlgorithm;
 /// Largest secret read, in bytes.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
-/// A secret that is there but must not be used.
+/// A key that is there but must not be used.
 fn unusable(path: &Path, why: impl Into<String>) -> CliError {
-    CliError::usage(format!("cannot use key {}", shown_path(path)), why)
+    refused("use", Kind::Key, path, why)
 }
 
-/// A secret that cannot be had.
-fn unreadable(path: &Path, why: impl Into<String>) -> CliError {
-    CliError::usage(format!("cannot read key {}", shown_path(path)), why)
+/// What a secret is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Key,
+    Token,
 }
 
-/// Reads a file that holds a secret: a regular file, no link, mode 0600 or less, neither empty nor the public half.
+fn refused(verb: &str, kind: Kind, path: &Path, why: impl Into<String>) -> CliError {
+    let kind = match kind {
+        Kind::Key => "key",
+        Kind::Token => "token",
+    };
+    CliError::usage(format!("cannot {verb} {kind} {}", shown_path(path)), why)
+}
+
+/// Reads a file that holds a key: a regular file, no link, mode 0600 or less, neither empty nor the public half.
 ///
 /// # Errors
 ///
 /// A usage error that says what to do about it.
 pub fn read_secret_file(path: &Path) -> Result<String, CliError> {
+    let text = read(Kind::Key, path)?;
+    if text.contains("-----BEGIN PUBLIC KEY-----") || text.starts_with("ssh-") {
+        return Err(unusable(path, "it is a public key"));
+    }
+    Ok(text)
+}
+
+/// Reads a file that holds a token in one line of printable characters, under the same conditions.
+///
+/// # Errors
+///
+/// A usage error that says what to do about it.
+pub fn read_token_file(path: &Path) -> Result<String, CliError> {
+    let text = read(Kind::Token, path)?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refused("use", Kind::Token, path, "it is not one word"));
+    }
+    Ok(token.to_owned())
+}
+
+fn read(kind: Kind, path: &Path) -> Result<String, CliError> {
+    let unreadable = |why: &str| refused("read", kind, path, why);
+    let unusable = |why: &str| refused("use", kind, path, why);
     let file = OpenOptions::new()
         .read(true)
         // No link: whoever can write beside the key must not choose what we read. No wait: a pipe has no secrets.
@@ -39,41 +73,43 @@ pub fn read_secret_file(path: &Path) -> Result<String, CliError> {
         .map_err(|error| {
             let is_link = path.is_symlink();
             match error.kind() {
-                _ if is_link => unreadable(path, "is a symbolic link"),
-                _ => unreadable(path, reason(&error)),
+                _ if is_link => unreadable("is a symbolic link"),
+                io::ErrorKind::NotFound if kind == Kind::Key => {
+                    unreadable("no such file, make one with p2ps-source keygen")
+                }
+                _ => unreadable(&reason(&error)),
             }
         })?;
     let metadata = file
         .metadata()
-        .map_err(|error| unreadable(path, reason(&error)))?;
+        .map_err(|error| unreadable(&reason(&error)))?;
     if metadata.is_dir() {
-        return Err(unreadable(path, "is a directory"));
+        return Err(unreadable("is a directory"));
     }
     if !metadata.is_file() {
-        return Err(unreadable(path, "is not a plain file"));
+        return Err(unreadable("is not a plain file"));
     }
     let owner = metadata.uid();
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        return Err(unusable(path, "belongs to another user"));
+        return Err(unusable("belongs to another user"));
     }
     if metadata.permissions().mode() & 0o177 != 0 {
-        return Err(unusable(path, "readable by others, chmod 600 it"));
+        return Err(unusable("readable by others, chmod 600 it"));
     }
     let mut bytes = Vec::new();
     file.take(SECRET_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| unreadable(path, reason(&error)))?;
+        .map_err(|error| unreadable(&reason(&error)))?;
     if bytes.is_empty() {
-        return Err(unreadable(path, "is empty"));
+        return Err(unreadable("is empty"));
     }
     if bytes.len() as u64 > SECRET_BYTES_MAX {
-        return Err(unusable(path, "too long for a key"));
+        return Err(unusable("too long for a secret"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| unusable(path, "it is not a PEM file"))?;
-    if text.contains("-----BEGIN PUBLIC KEY-----") || text.starts_with("ssh-") {
-        return Err(unusable(path, "it is a public key"));
-    }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|_| match kind {
+        Kind::Key => unusable("it is not a PEM file"),
+        Kind::Token => unusable("it is not text"),
+    })
 }
 
 /// Reads the signing key in a file.

@@ -50,7 +50,7 @@ pub enum HttpError {
 pub struct Answer {
     /// HTTP status.
     pub status: u16,
-    /// Body, at most [`RESPONSE_BYTES_MAX`] bytes of UTF-8.
+    /// Body, UTF-8; of a tracker's protocol at most [`RESPONSE_BYTES_MAX`] bytes.
     pub body: String,
 }
 
@@ -224,6 +224,34 @@ static OUR_AGENT: OnceLock<ureq::Agent> = OnceLock::new();
 /// Trusts the Mozilla list.
 static AGENT: LazyLock<ureq::Agent> = LazyLock::new(|| agent(RootCerts::WebPki));
 
+/// How long [`fetch`] waits for a document.
+const FETCH_SPAN: Duration = Duration::from_secs(10);
+
+/// Longest document that [`fetch`] takes: a table of a hundred thousand users.
+const FETCH_BYTES_MAX: usize = 64 << 20;
+
+/// Fetches a document and blocks until it is there, ten seconds at most; `token` shows the server who asks. For tools
+/// that have nothing else to do meanwhile.
+///
+/// # Errors
+///
+/// [`HttpError`] when there is no answer.
+pub fn fetch(url: &str, token: Option<&str>) -> Result<Answer, HttpError> {
+    let answer = ask(|agent| {
+        let mut request = agent
+            .get(url)
+            .config()
+            .timeout_global(Some(FETCH_SPAN))
+            .build();
+        if let Some(token) = token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        request.call()
+    })
+    .and_then(|response| read_answer(response, FETCH_BYTES_MAX));
+    answer.map_err(|error| explain(error, FETCH_SPAN, FETCH_BYTES_MAX))
+}
+
 /// Requests are seconds apart: no connection is kept for the next one. Redirects are not followed: a tracker that is
 /// no longer ours must not choose where we connect to (S-46). Nor are proxies of the environment used: the tracker
 /// hands out the address that we come from, and a proxy has no media.
@@ -251,23 +279,29 @@ where
     F: FnOnce() -> Result<ureq::http::Response<ureq::Body>, ureq::Error> + Send + 'static,
 {
     let blocking = tokio::task::spawn_blocking(move || {
-        let mut response = request()?;
-        Ok(Answer {
-            status: response.status().as_u16(),
-            body: response
-                .body_mut()
-                .with_config()
-                .limit(RESPONSE_BYTES_MAX as u64)
-                .read_to_string()?,
-        })
+        request().and_then(|response| read_answer(response, RESPONSE_BYTES_MAX))
     });
     match blocking.await {
-        Ok(answer) => answer.map_err(|error| explain(error, timeout)),
+        Ok(answer) => answer.map_err(|error| explain(error, timeout, RESPONSE_BYTES_MAX)),
         Err(error) => Err(HttpError::Failed(error.to_string())),
     }
 }
 
-fn explain(error: ureq::Error, timeout: Duration) -> HttpError {
+fn read_answer(
+    mut response: ureq::http::Response<ureq::Body>,
+    bytes_max: usize,
+) -> Result<Answer, ureq::Error> {
+    Ok(Answer {
+        status: response.status().as_u16(),
+        body: response
+            .body_mut()
+            .with_config()
+            .limit(bytes_max as u64)
+            .read_to_string()?,
+    })
+}
+
+fn explain(error: ureq::Error, timeout: Duration, bytes_max: usize) -> HttpError {
     match tls_error(&error) {
         Some(rustls::Error::InvalidCertificate(fault)) => {
             return HttpError::Certificate(certificate_fault(fault));
@@ -279,7 +313,7 @@ fn explain(error: ureq::Error, timeout: Duration) -> HttpError {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => HttpError::BadUrl,
         ureq::Error::HostNotFound => HttpError::NameNotFound,
         ureq::Error::Timeout(_) => HttpError::TimedOut(timeout),
-        ureq::Error::BodyExceedsLimit(_) => HttpError::TooLong(RESPONSE_BYTES_MAX),
+        ureq::Error::BodyExceedsLimit(_) => HttpError::TooLong(bytes_max),
         ureq::Error::Io(error) => match error.kind() {
             ErrorKind::ConnectionRefused => HttpError::Refused,
             ErrorKind::TimedOut | ErrorKind::WouldBlock => HttpError::TimedOut(timeout),
@@ -345,7 +379,10 @@ mod tests {
             ),
             (ureq::Error::BodyExceedsLimit(1), "answer over 262144 bytes"),
         ] {
-            assert_eq!(explain(error, timeout).to_string(), text);
+            assert_eq!(
+                explain(error, timeout, RESPONSE_BYTES_MAX).to_string(),
+                text
+            );
         }
     }
 }

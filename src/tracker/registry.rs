@@ -23,6 +23,8 @@ use crate::time::Instant;
 mod choice;
 mod config;
 mod members;
+mod offer;
+mod overview;
 mod placing;
 mod replays;
 
@@ -32,6 +34,8 @@ mod tests;
 use replays::Replays;
 
 pub use config::{Config, DescriptionCheck, Limits, Stats};
+pub use offer::Offer;
+pub use overview::{ChannelView, NodeView, Overview, StatsView};
 
 /// Most peers in one answer (RFC 7846 §3.2.3 asks for less than 30 to be wanted; S-44 for at most 50).
 pub const PEERS_PER_ANSWER_MAX: usize = 30;
@@ -557,11 +561,11 @@ impl Registry {
         let mut group = Vec::with_capacity(chosen.len());
         let mut parents = Vec::with_capacity(chosen.len());
         for (position, no) in chosen.iter().enumerate() {
-            let (Some(peer), Some(parent)) = (self.peers.get(no), self.parent_info(*no, swarm))
+            let Some((peer, addr)) = self
+                .peers
+                .get(no)
+                .and_then(|peer| Some((peer, peer.addr.as_ref()?)))
             else {
-                continue;
-            };
-            let Some(addr) = peer.addr.as_ref() else {
                 continue;
             };
             group.push(PeerInfo {
@@ -571,7 +575,7 @@ impl Registry {
                     ..addr.clone()
                 },
             });
-            parents.push(parent);
+            parents.push(peer.as_parent(swarm, addr));
         }
         // Whoever has the stream asks for a second choice, not for a slot.
         let is_waiting = self

@@ -3,7 +3,7 @@
 //! Requests come in as the bodies and parameters that the shell read, answers go out with the durable changes that
 //! must be stored before they are sent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -15,11 +15,12 @@ use super::message::{
 };
 use super::provider::api::{House, Params, is_reading};
 use super::provider::change::Change;
+use super::provider::contract::Contract;
 use super::provider::error::{Code, Refused};
 use super::provider::status::{Kind, Status};
 use super::provider::tariff::Qos;
-use super::provider::{Ask, Provider, Report, Terms};
-use super::registry::{self, Allowed, Registry, Reply};
+use super::provider::{self, Ask, Provider, Report, Terms};
+use super::registry::{self, Allowed, Offer, Registry, Reply};
 use crate::time::Instant;
 
 /// What became of a request.
@@ -205,10 +206,37 @@ impl Service {
                 id: user.id.to_string(),
                 status: user.status.name().to_owned(),
                 parent: user.seller.name().to_owned(),
-                contract: contract.map(super::provider::contract::Contract::to_value),
+                contract: contract.map(Contract::to_value),
             });
         }
         Ok(response)
+    }
+
+    /// What a newcomer would get, without his coming; none when nobody announces the channel.
+    pub fn offer(&self, now: Instant, from: IpAddr, content: &str, deal: &Deal) -> Option<Offer> {
+        let Some(provider) = &self.provider else {
+            return self.registry.offer(now, from, content, None);
+        };
+        let quoted = ask("", content, deal, None, self.registry.has_room(content))
+            .and_then(|ask| provider.quote(&ask));
+        let (allowed, price, refused) = match quoted {
+            Ok((allowed, price)) => (allowed, price, None),
+            Err(refused) => (provider::Allowed::default(), None, Some(refused.text)),
+        };
+        let allowed = Allowed {
+            servers: allowed.servers,
+            peers: &allowed.peers,
+        };
+        let mut offer = self.registry.offer(now, from, content, Some(allowed))?;
+        offer.price = price;
+        offer.refused = refused;
+        Some(offer)
+    }
+
+    /// What the provider calls a peer.
+    pub fn name_of(&self, peer: &str) -> Option<String> {
+        let user = self.provider.as_ref()?.user_of(peer)?;
+        Some(user.id.to_string())
     }
 
     /// Counters of the registry.
@@ -256,11 +284,29 @@ fn admit(
         // It contracted or joined by calls before.
         return provider.user_in(now, session);
     }
+    let uplink = ext.and_then(|ext| ext.uplink_kbps);
+    let account = deal.user.as_deref().unwrap_or(&request.peer_id);
+    let ask = ask(account, content, deal, uplink, registry.has_room(content))?;
+    let id = provider.enrol(now, &ask)?;
+    if let Some(status) = ask.status {
+        provider.set_status(&id, status)?;
+    }
+    Ok(id)
+}
+
+/// What a deal asks a provider for.
+fn ask<'a>(
+    account: &'a str,
+    content: &'a str,
+    deal: &'a Deal,
+    uplink_kbps: Option<u64>,
+    has_room: bool,
+) -> Result<Ask<'a>, Refused> {
     let status = match deal.status.as_deref() {
         None => None,
         Some(name) => Some(Status::from_name(name).ok_or_else(|| Refused {
             code: Code::NotAllowed,
-            text: format!("status {name:?}: need c, c-c, c-p, c-c,p, p or p-p"),
+            text: "status: need c, c-c, c-p, c-c,p, p or p-p".to_owned(),
         })?),
     };
     let terms = match (&deal.packet, &deal.interval) {
@@ -268,31 +314,24 @@ fn admit(
         (None, Some(interval)) => Some(Terms::Interval(interval)),
         (None, None) => None,
     };
-    let uplink = ext.and_then(|ext| ext.uplink_kbps);
-    let id = provider.enrol(
-        now,
-        &Ask {
-            account: deal.user.as_deref().unwrap_or(&request.peer_id),
-            content,
-            terms,
-            seller: deal.seller.as_deref(),
-            // A client that names a seller and no packet pays by the seller's interval.
-            pays: terms.is_some() || status.is_some_and(|status| status.kind() == Kind::Client),
-            price: None,
-            unit: None,
-            status,
-            request: &format!("connect-{content}"),
-            qos: Qos {
-                bw_mbps: uplink.map(|kbps| kbps as f64 / 1000.0),
-                ..Qos::default()
-            },
-            has_room: registry.has_room(content),
+    Ok(Ask {
+        account,
+        content,
+        terms,
+        seller: deal.seller.as_deref(),
+        // A client that names a seller and no packet pays by the seller's interval.
+        pays: terms.is_some() || status.is_some_and(|status| status.kind() == Kind::Client),
+        price: None,
+        unit: None,
+        status,
+        // One contract for a channel, however often its buyer connects.
+        request: content,
+        qos: Qos {
+            bw_mbps: uplink_kbps.map(|kbps| kbps as f64 / 1000.0),
+            ..Qos::default()
         },
-    )?;
-    if let Some(status) = status {
-        provider.set_status(&id, status)?;
-    }
-    Ok(id)
+        has_room,
+    })
 }
 
 fn report(ext: &RequestExt) -> Report {

@@ -7,6 +7,8 @@ use super::{Args, run};
 use crate::cli::Tool as _;
 use crate::cli::exit::Exit;
 
+mod api;
+
 /// Exit status, standard output, standard error.
 fn qos(line: &str, records: &str) -> (u8, String, String) {
     on(line, records, false)

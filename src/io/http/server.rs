@@ -40,12 +40,15 @@ use crate::tracker::service::{Answer, Service};
 mod api;
 mod documents;
 mod hooks;
+mod page;
 mod tls;
 mod traffic;
 
+pub use page::Names;
 pub use tls::{Identity, TlsError};
 
 use documents::{channel, channels, healthz, metrics, readyz};
+use page::Glance;
 use tls::Conversation;
 use traffic::{Traffic, Watched};
 
@@ -152,6 +155,7 @@ pub struct Server {
     open: Arc<Mutex<Open>>,
     is_stopping: Arc<AtomicBool>,
     identity: Option<Identity>,
+    glance: Glance,
 }
 
 impl fmt::Debug for Server {
@@ -207,6 +211,7 @@ impl Server {
             open: Arc::default(),
             is_stopping: Arc::default(),
             identity: None,
+            glance: Glance::default(),
         }
     }
 
@@ -466,6 +471,7 @@ impl Server {
             .route("/v1/channels", get(channels).fallback(ppstp))
             .route("/v1/channels/{name}", get(channel).fallback(ppstp))
             .route("/v1/{name}", get(api::get).post(api::post))
+            .merge(page::router())
             .fallback(ppstp)
             .with_state(self)
     }

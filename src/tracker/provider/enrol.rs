@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::contract::{Contract, State};
 use super::error::{Code, Refused, refused};
 use super::money::Money;
 use super::status::{Kind, Status};
 use super::tariff::{Interval, Qos, Unit};
 use super::user::{PROVIDER, Seller, User, child_id};
-use super::{Provider, USERS_MAX};
+use super::{Allowed, Provider, USERS_MAX};
 use crate::time::Instant;
 
 /// What a client buys: a line of one of the provider's two tables.
@@ -87,6 +89,49 @@ impl Provider {
         }
     }
 
+    /// Whom somebody would be allowed to ask, and at which price, if he asked now.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], as [`enrol`](Self::enrol) would.
+    pub fn quote(&self, ask: &Ask<'_>) -> Result<(Allowed, Option<Value>), Refused> {
+        let kind = match ask.pays || ask.terms.is_some() {
+            true => Kind::Client,
+            false => Kind::Peer,
+        };
+        let (seller, price) = match kind {
+            Kind::Client => {
+                let seller = self.seller_for_client(ask)?;
+                let offer = self.offer(ask, &seller)?;
+                let price = json!({
+                    "terms": offer.name,
+                    "price": offer.price.to_string(),
+                    "unit": offer.unit.name(),
+                    "currency": self.tariff.currency,
+                    "seller": seller.name(),
+                });
+                (seller, Some(price))
+            }
+            Kind::Peer => (self.parent_for_peer(ask)?, None),
+        };
+        let allowed = match &seller {
+            Seller::Provider => Allowed {
+                servers: true,
+                peers: Vec::new(),
+            },
+            Seller::User(id) => Allowed {
+                servers: false,
+                peers: self
+                    .users
+                    .get(id)
+                    .and_then(|user| user.peer.clone())
+                    .into_iter()
+                    .collect(),
+            },
+        };
+        Ok((allowed, price))
+    }
+
     /// The user that somebody is already.
     fn known(&self, ask: &Ask<'_>) -> Result<Option<Arc<str>>, Refused> {
         let request = (ask.account.to_owned(), ask.request.to_owned());
@@ -143,15 +188,20 @@ impl Provider {
         ask: &Ask<'_>,
         status: Status,
     ) -> Result<Arc<str>, Refused> {
-        let seller = match ask.seller {
-            Some(PROVIDER) => self.servers_for_peers(ask)?,
-            Some(id) => self.serving_user(ask, id, Kind::Peer)?,
-            None => match self.pick(Kind::Peer, ask.content, None, &[]) {
-                Some(id) => Seller::User(id),
-                None => self.servers_for_peers(ask)?,
-            },
-        };
+        let seller = self.parent_for_peer(ask)?;
         Ok(self.add_user(now, ask, status, seller, None, None))
+    }
+
+    /// Whom a free peer hangs below.
+    fn parent_for_peer(&self, ask: &Ask<'_>) -> Result<Seller, Refused> {
+        match ask.seller {
+            Some(PROVIDER) => self.servers_for_peers(ask),
+            Some(id) => self.serving_user(ask, id, Kind::Peer),
+            None => match self.pick(Kind::Peer, ask.content, None, &[]) {
+                Some(id) => Ok(Seller::User(id)),
+                None => self.servers_for_peers(ask),
+            },
+        }
     }
 
     fn servers_for_peers(&self, ask: &Ask<'_>) -> Result<Seller, Refused> {

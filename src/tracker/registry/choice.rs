@@ -5,13 +5,13 @@
 //! who asks again and again still sees the same few (S-44).
 
 use std::cmp::Reverse;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{Allowed, Peer, Registry, Swarm};
 use crate::time::Instant;
 use crate::tracker::address::{may_learn, network};
-use crate::tracker::message::{PeerMode, Role};
+use crate::tracker::message::{Parent, PeerAddr, PeerMode, Role};
 use crate::tracker::placement::PeerNo;
 
 /// Members looked at for one answer: bounds the work of a request whatever the size of the swarm.
@@ -67,6 +67,17 @@ impl Peer {
     pub(super) fn slots_left(&self) -> Option<u16> {
         self.slots_free
             .map(|slots| slots.saturating_sub(self.promised))
+    }
+
+    /// What others are told of it.
+    pub(super) fn as_parent(&self, swarm: &str, addr: &PeerAddr) -> Parent {
+        Parent {
+            peer: self.id.to_string(),
+            addr: SocketAddr::new(addr.ip, addr.port),
+            depth: self.swarms.get(swarm).and_then(|mode| self.depth_as(*mode)),
+            slots_free: self.slots_left(),
+            role: self.role,
+        }
     }
 
     /// Its place in a swarm; none while nobody could be sent to it.
@@ -155,7 +166,23 @@ impl Registry {
         count: usize,
         allowed: Option<Allowed<'_>>,
     ) -> Vec<PeerNo> {
-        let (Some(table), Some(me)) = (self.swarms.get(swarm), self.peers.get(&asker)) else {
+        match self.peers.get(&asker) {
+            Some(me) => self.choose_for(now, me.from, Some(&me.id), swarm, count, allowed),
+            None => Vec::new(),
+        }
+    }
+
+    /// The same for an address, on behalf of a peer or of nobody.
+    pub(super) fn choose_for(
+        &self,
+        now: Instant,
+        from: IpAddr,
+        me: Option<&Arc<str>>,
+        swarm: &str,
+        count: usize,
+        allowed: Option<Allowed<'_>>,
+    ) -> Vec<PeerNo> {
+        let Some(table) = self.swarms.get(swarm) else {
             return Vec::new();
         };
         // A few who are named are looked up; of many, the best are looked at.
@@ -176,16 +203,14 @@ impl Registry {
                 continue;
             };
             let ip = peer.addr.as_ref().map(|addr| addr.ip);
-            if peer.id != me.id
-                && allowed.is_none_or(|allowed| allowed.admits(peer, swarm))
-                && ip.is_some_and(|ip| may_learn(me.from, ip))
-                && !self.is_below(peer, &me.id)
-            {
+            let is_useless = me.is_some_and(|me| peer.id == *me || self.is_below(peer, me));
+            let is_allowed = allowed.is_none_or(|allowed| allowed.admits(peer, swarm));
+            if !is_useless && is_allowed && ip.is_some_and(|ip| may_learn(from, ip)) {
                 pool.push((rank.merit, no));
             }
         }
         let slice = now.as_micros() / SLICE_US;
-        pool.sort_by_cached_key(|&(merit, no)| (merit, self.tie_break(me.from, slice, no)));
+        pool.sort_by_cached_key(|&(merit, no)| (merit, self.tie_break(from, slice, no)));
         pool.truncate(count);
         pool.into_iter().map(|(_, no)| no).collect()
     }

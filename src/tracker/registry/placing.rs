@@ -1,6 +1,5 @@
 //! What the registry asks its placement, and tells it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::tracker::placement::{Member, Overview, PeerNo, Placed, Placement};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     uplink_kbps: Option<u64>,
-    kbps: Option<u64>,
+    pub(super) kbps: Option<u64>,
     loss: Option<Decimal>,
     buffer_s: Option<Decimal>,
     latency_us: Option<u64>,
@@ -58,7 +57,7 @@ impl Registry {
     }
 
     /// Clusters and their load, as the placement sees them.
-    pub fn overview(&self, now: Instant) -> Overview {
+    pub fn clusters(&self, now: Instant) -> Overview {
         self.placement.overview(now)
     }
 
@@ -158,14 +157,7 @@ impl Registry {
     /// A peer as an answer names it.
     pub(super) fn parent_info(&self, no: PeerNo, swarm: &str) -> Option<Parent> {
         let peer = self.peers.get(&no)?;
-        let addr = peer.addr.as_ref()?;
-        Some(Parent {
-            peer: peer.id.to_string(),
-            addr: SocketAddr::new(addr.ip, addr.port),
-            depth: peer.swarms.get(swarm).and_then(|mode| peer.depth_as(*mode)),
-            slots_free: peer.slots_left(),
-            role: peer.role,
-        })
+        Some(peer.as_parent(swarm, peer.addr.as_ref()?))
     }
 
     /// What the placement wants of a peer that reported.

@@ -152,7 +152,7 @@ fn t_psp_4_a_cluster_without_the_file_redirects_once() {
     let log = town.log();
     let redirects = log.iter().filter(|line| line.starts_with("psp 6:")).count();
     assert_eq!(redirects, 1, "{log:?}");
-    let overview = town.registry.overview(town.now());
+    let overview = town.registry.clusters(town.now());
     let east = overview
         .clusters
         .iter()
@@ -208,7 +208,7 @@ fn supporters_are_believed_what_their_receivers_measured() {
         );
     }
     assert_eq!(named(&town.join("10.1.0.15", "v5", FILM, viewer())), ["s1"]);
-    let record = &town.registry.overview(town.now()).clusters[0];
+    let record = &town.registry.clusters(town.now()).clusters[0];
     assert_eq!((record.sessions, record.supporters), (5, 0), "{record:?}");
 }
 
@@ -453,7 +453,7 @@ fn the_model_stands_beside_what_was_measured() {
             viewer(),
         );
     }
-    let record = &town.registry.overview(town.now()).clusters[0];
+    let record = &town.registry.clusters(town.now()).clusters[0];
     assert_eq!((record.requests_total, record.rejects_total), (8, 6));
     assert_eq!(record.reject_ratio, Some(0.75));
     let model = record.model.expect("there is a server");
