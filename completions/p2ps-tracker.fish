@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_tracker_global_optspecs
-    string join \n insecure-http tariff= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n insecure-http tariff= tls-cert= tls-key= listen= bind-dev= 4/ipv4 6/ipv6 store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_tracker_needs_command
@@ -25,8 +25,12 @@ function __fish_p2ps_tracker_using_subcommand
 end
 
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tariff -d 'Sell streams by this tariff: packets, bandwidth intervals and their prices, in TOML; read again on HUP' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-cert -d 'Serve HTTPS with this certificate chain (PEM, our own first); read again on HUP' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-key -d 'Private key of the certificate (PEM, mode 0600)' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l listen -d 'Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one [default: 127.0.0.1:7851]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l bind-dev -d 'Use this network interface only' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l stats -d 'Write records (JSON lines) to -, fd:N, PATH, unix:PATH or udp://HOST:PORT. Repeatable' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l stats-interval -d 'Time between interval records: 100ms to 1h' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l metrics -d 'Serve Prometheus metrics over HTTP at this address' -r

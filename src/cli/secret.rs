@@ -74,9 +74,6 @@ fn read(kind: Kind, path: &Path) -> Result<String, CliError> {
             let is_link = path.is_symlink();
             match error.kind() {
                 _ if is_link => unreadable("is a symbolic link"),
-                io::ErrorKind::NotFound if kind == Kind::Key => {
-                    unreadable("no such file, make one with p2ps-source keygen")
-                }
                 _ => unreadable(&reason(&error)),
             }
         })?;

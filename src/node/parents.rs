@@ -586,14 +586,9 @@ impl Node {
                 .swarms
                 .get(index)
                 .map_or(1, |swarm| swarm.terms.format.substreams);
-            self.send_extension(
-                now,
-                successor,
-                Extension::Unsubscribe {
-                    mask: Mask::all(substreams),
-                    reason: 0,
-                },
-            );
+            let mask = Mask::all(substreams);
+            let goodbye = Extension::Unsubscribe { mask, reason: 0 };
+            self.send_extension(now, successor, goodbye);
         } else {
             self.check_at(index, now + PROBE_LEAST);
         }

@@ -160,9 +160,10 @@ fn judge(query: &Query, host: &str, answer: &http::Answer) -> CliError {
     let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let text = body["error"].as_str();
     let said = text.map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned);
-    let is_channel = body["code"]
-        .as_str()
-        .map_or_else(|| said.contains("channel"), |code| code == "no_such_channel");
+    let is_channel = body["code"].as_str().map_or_else(
+        || said.contains("channel"),
+        |code| code == "no_such_channel",
+    );
     match (answer.status, &query.content) {
         (404, Some(content)) if is_channel => {
             let what = format!("no channel {content}");

@@ -16,11 +16,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -38,6 +37,7 @@ use crate::tracker::registry::Stats;
 use crate::tracker::service::{Answer, Service};
 
 mod api;
+mod body;
 mod documents;
 mod hooks;
 mod page;
@@ -47,6 +47,7 @@ mod traffic;
 pub use page::Names;
 pub use tls::{Identity, TlsError};
 
+use body::{BodyError, read_body};
 use documents::{channel, channels, healthz, metrics, readyz};
 use page::Glance;
 use tls::Conversation;
@@ -57,9 +58,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often what expired is forgotten when nobody asks.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How much of a body that is too long is read and thrown away, so that its sender reads our answer.
-const DRAIN_BYTES_MAX: usize = 1 << 20;
 
 /// How long connections may go on after the server was asked to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
@@ -531,48 +529,6 @@ async fn ppstp(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
-}
-
-enum BodyError {
-    TooLong,
-    TooSlow,
-    Broken,
-}
-
-/// Reads a body within its limits; of one that is too long, enough more for its sender to come to read our answer.
-async fn read_body(options: &Options, request: Request<Body>) -> Result<Vec<u8>, BodyError> {
-    let announced: usize = request
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok())
-        .unwrap_or(0);
-    if announced > DRAIN_BYTES_MAX {
-        return Err(BodyError::TooLong);
-    }
-    let deadline = TokioInstant::now() + options.body_timeout;
-    let mut body = request.into_body();
-    let mut bytes = Vec::with_capacity(announced.min(options.body_bytes_max));
-    let mut received = 0;
-    loop {
-        let is_too_long = received > options.body_bytes_max;
-        match timeout_at(deadline, body.frame()).await {
-            Ok(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else {
-                    continue;
-                };
-                received += data.len();
-                if received <= options.body_bytes_max {
-                    bytes.extend_from_slice(&data);
-                } else if received > DRAIN_BYTES_MAX {
-                    return Err(BodyError::TooLong);
-                }
-            }
-            _ if is_too_long => return Err(BodyError::TooLong),
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Err(_))) => return Err(BodyError::Broken),
-            Err(_) => return Err(BodyError::TooSlow),
-        }
-    }
 }
 
 /// An error that is none of PPSTP: `{"error":"…"}`.
