@@ -334,7 +334,16 @@ impl Registry {
             .channels
             .get(channel)
             .and_then(|channel| self.swarms.get(&channel.swarm_id));
-        swarm.is_some_and(|swarm| self.has_server_with_room(swarm))
+        swarm.is_some_and(Swarm::has_room)
+    }
+
+    /// Whether a source or relay of a channel is there at all, with the stream.
+    pub fn has_server(&self, channel: &str) -> bool {
+        let swarm = self
+            .channels
+            .get(channel)
+            .and_then(|channel| self.swarms.get(&channel.swarm_id));
+        swarm.is_some_and(Swarm::has_server)
     }
 
     /// Counters, and what is registered now.

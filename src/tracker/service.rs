@@ -19,7 +19,7 @@ use super::provider::contract::Contract;
 use super::provider::error::{Code, Refused};
 use super::provider::status::{Kind, Status};
 use super::provider::tariff::Qos;
-use super::provider::{self, Ask, Provider, Report, Terms};
+use super::provider::{self, Ask, Provider, Report, Room, Terms};
 use super::registry::{self, Allowed, Offer, Registry, Reply};
 use crate::time::Instant;
 
@@ -189,8 +189,12 @@ impl Service {
         let content = provider
             .user_of(&request.peer_id)
             .map(|user| Arc::clone(&user.content));
-        let has_room = content.is_some_and(|content| self.registry.has_room(&content));
-        let allowed = provider.allowed(now, &request.peer_id, has_room);
+        let room = match content {
+            Some(content) if self.registry.has_room(&content) => Room::Free,
+            Some(content) if self.registry.has_server(&content) => Room::Full,
+            _ => Room::NoServer,
+        };
+        let allowed = provider.allowed(now, &request.peer_id, room);
         let allowed = Allowed {
             servers: allowed.servers,
             peers: &allowed.peers,

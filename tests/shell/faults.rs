@@ -7,7 +7,7 @@ use crate::media::{SLICE_BYTES, slices};
 
 /// Nothing was missing, and what was there for later never ran out, or only where it did at a peer whom nothing befell:
 /// when the test itself writes too late, both wait.
-fn played_as_well_as(undisturbed: &Value, end: &Value) {
+pub(crate) fn played_as_well_as(undisturbed: &Value, end: &Value) {
     for end in [undisturbed, end] {
         assert_eq!(end["continuity_ratio"], 1.0, "{end}");
     }

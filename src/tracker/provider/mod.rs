@@ -40,7 +40,7 @@ use user::{Seller, User};
 pub use enrol::{Ask, Terms};
 pub use error::{Code, Refused};
 pub use pay::Payment;
-pub use seat::Allowed;
+pub use seat::{Allowed, Room};
 
 /// Most users, of all contents together.
 pub const USERS_MAX: usize = 200_000;
@@ -322,7 +322,8 @@ impl Provider {
         };
         user.qos = qos;
         user.used_mbps = report.sent_kbps.map_or(0.0, mega);
-        user.slots_free = report.slots_free;
+        // Who has no stream yet does not know how often he can give it.
+        user.slots_free = report.slots_free.filter(|_| report.has_parent);
         user.kbps = report.kbps;
         let at = self.epoch.unix_micros(now);
         self.history

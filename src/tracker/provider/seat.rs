@@ -26,9 +26,20 @@ pub struct Allowed {
     pub peers: Vec<Arc<str>>,
 }
 
+/// What the servers of a channel have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Room for one more.
+    Free,
+    /// None.
+    Full,
+    /// There are no servers: the stream is away, and nobody is to blame for not having it.
+    NoServer,
+}
+
 impl Provider {
     /// Whom a peer may ask for the stream now. A client whose seller is lost gets another one here.
-    pub fn allowed(&mut self, now: Instant, peer: &str, has_room: bool) -> Allowed {
+    pub fn allowed(&mut self, now: Instant, peer: &str, room: Room) -> Allowed {
         let Some(user) = self.user_of(peer) else {
             // A server: it hangs below servers.
             return Allowed {
@@ -37,8 +48,11 @@ impl Provider {
             };
         };
         let id = Arc::clone(&user.id);
-        if user.status.kind() == Kind::Client && self.has_lost_seller(now, &id) {
-            self.redirect(now, &id, has_room);
+        if user.status.kind() == Kind::Client
+            && room != Room::NoServer
+            && self.has_lost_seller(now, &id)
+        {
+            self.redirect(now, &id, room == Room::Free);
         }
         let Some(user) = self.users.get(&id) else {
             return Allowed::default();

@@ -613,7 +613,7 @@ fn t_csp_5_children_of_a_lost_seller_get_one_of_the_same_interval() {
     }
     let seller_of = |shop: &mut Shop, id: &str| {
         let peer = format!("peer-{id}");
-        let allowed = shop.provider.allowed(shop.now, &peer, true);
+        let allowed = shop.provider.allowed(shop.now, &peer, Room::Free);
         shop.kept.extend(shop.provider.take_changes());
         (
             allowed.servers,
@@ -667,8 +667,13 @@ fn a_client_for_whom_nobody_has_room_is_a_peer_and_gets_its_fee_back() {
     shop.now += HOUR / 2;
     shop.provider
         .on_gone(shop.now, &format!("peer-{seller}"), true);
-    shop.provider
-        .allowed(shop.now, &format!("peer-{id}"), false);
+    // While the source is away nobody loses his place.
+    let peer = format!("peer-{id}");
+    shop.provider.allowed(shop.now, &peer, Room::NoServer);
+    let status = |shop: &Shop| shop.provider.user(&id).map(|user| user.status);
+    assert_eq!(status(&shop), Some(Status::C));
+    shop.provider.allowed(shop.now, &peer, Room::Full);
+    assert_eq!(status(&shop), Some(Status::P));
     assert_eq!(
         shop.provider.user(&id).map(|user| user.status),
         Some(Status::P)
@@ -690,7 +695,7 @@ fn free_peers_hang_below_users_that_serve_peers() {
         json!({ "id": "P1", "status": "p", "parent": serving })
     );
     shop.connect("P1", (3_000, 50_000, 900));
-    let allowed = shop.provider.allowed(shop.now, "peer-P1", true);
+    let allowed = shop.provider.allowed(shop.now, "peer-P1", Room::Free);
     assert!(!allowed.servers);
     assert_eq!(allowed.peers, [format!("peer-{serving}").into()]);
     // Below a peer that serves peers: its name tells.

@@ -107,6 +107,23 @@ impl Peer {
     }
 }
 
+impl Swarm {
+    /// Whether a source or relay is among its best members.
+    pub(super) fn has_server(&self) -> bool {
+        let mut best = self.order.iter().take(EXAMINED_MAX);
+        best.any(|(rank, _)| rank.merit.role != Role::Peer)
+    }
+
+    /// Whether one of them has room.
+    pub(super) fn has_room(&self) -> bool {
+        self.order
+            .iter()
+            .take(EXAMINED_MAX)
+            .take_while(|(rank, _)| rank.merit.room != Room::UsedUp)
+            .any(|(rank, _)| rank.merit.role != Role::Peer)
+    }
+}
+
 impl Allowed<'_> {
     fn admits(&self, peer: &Peer, swarm: &str) -> bool {
         let is_server = match peer.role {
@@ -227,16 +244,6 @@ impl Registry {
             .collect();
         found.sort_unstable();
         found
-    }
-
-    /// Whether a source or relay has room, among the best of a swarm.
-    pub(super) fn has_server_with_room(&self, swarm: &Swarm) -> bool {
-        swarm
-            .order
-            .iter()
-            .take(EXAMINED_MAX)
-            .take_while(|(rank, _)| rank.merit.room != Room::UsedUp)
-            .any(|(rank, _)| rank.merit.role != Role::Peer)
     }
 
     /// Whether the root path of a peer leads through `above`, as far as reports tell.

@@ -1,0 +1,344 @@
+//! A tracker that sells, with real programs: tables from a store, sellers that die, trackers that are killed.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use p2ps::integrity::key::SigningKey;
+use p2ps::io::store::Store;
+use p2ps::rng::{Rng, Seed};
+use p2ps::tracker::message::{
+    Action, Body, Connect, PeerMode, Request, RequestExt, Role, SwarmAction,
+};
+use p2ps::tracker::provider::change::{Change, Table};
+use p2ps::tracker::provider::tariff;
+use p2ps::wire::ChannelDescription;
+use serde_json::{Value, json};
+
+use crate::faults::played_as_well_as;
+use crate::harness::{Place, Running, assert_same, program};
+use crate::media::{SLICE_BYTES, slices};
+
+/// The status table of the paper: identifier, status, Mbit/s, ms, jitter.
+const PAPER: [(&str, &str, f64, f64, f64); 6] = [
+    ("C1", "c", 25.0, 20.0, 0.04),
+    ("C9", "c-c", 11.0, 60.0, 1.32),
+    ("C5", "c-p", 5.0, 90.0, 2.78),
+    ("C2", "c-c,p", 4.0, 80.0, 2.34),
+    ("C10", "p", 2.0, 90.0, 3.03),
+    ("C12", "p-p", 1.0, 110.0, 3.44),
+];
+
+/// A tracker with the example tariff, on a store of the test's.
+fn tracker(place: &Place, name: &str) -> Running {
+    let path = place.path("tariff.toml");
+    std::fs::write(&path, tariff::EXAMPLE).expect("a tariff");
+    let store = format!("redb:{}", place.arg("tracker.redb"));
+    place
+        .program("p2ps-tracker", name)
+        .args(["--tariff", &place.arg("tariff.toml"), "--store", &store])
+        .start()
+}
+
+/// One request on a connection of its own; none when the tracker died meanwhile.
+fn ask(to: &str, head: &str, body: &str) -> Option<(u16, Value)> {
+    let mut stream = TcpStream::connect(to).ok()?;
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, serde_json::from_str(body).ok()?))
+}
+
+fn get(to: &str, path: &str) -> Value {
+    let (status, body) = ask(to, &format!("GET {path}"), "").expect("an answer");
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+/// What `p2ps-qos` prints into a pipe.
+fn qos(to: &str, arguments: &[&str]) -> Vec<Value> {
+    let output = Command::new(program("p2ps-qos"))
+        .args(arguments)
+        .args(["--tracker", to, "--content", "film"])
+        .output()
+        .expect("p2ps-qos runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON line"))
+        .collect()
+}
+
+#[test]
+fn t_csp_3_the_same_rows_through_api_and_client() {
+    let place = Place::new();
+    let url = format!("redb:{}", place.arg("tracker.redb"))
+        .parse()
+        .expect("a store");
+    let rows = PAPER.map(|(id, status, bw, lat, jit)| Change {
+        table: Table::Users,
+        key: id.to_owned(),
+        value: Some(
+            json!({
+                "account": id, "content": "film", "status": status, "seller": "provider",
+                "since": 1, "bw_mbps": bw, "lat_ms": lat, "jit_ms": jit,
+            })
+            .to_string(),
+        ),
+    });
+    let (store, _) = Store::open(&url).expect("a new store");
+    drop(store.submit(rows.to_vec()));
+    store.close();
+    let tracker = tracker(&place, "tracker");
+    let to = tracker.address();
+    let table = get(&to, "/v1/get_clients_status?content=film");
+    assert_eq!(
+        table["columns"],
+        json!(["c", "c-c", "c-p", "c-c,p", "p", "p-p"])
+    );
+    for (id, status, bw, lat, jit) in PAPER {
+        let row = &table["rows"][status][0];
+        let found = (
+            row["id"].as_str(),
+            row["bw_mbps"].as_f64(),
+            row["lat_ms"].as_f64(),
+            row["jit_ms"].as_f64(),
+        );
+        assert_eq!(found, (Some(id), Some(bw), Some(lat), Some(jit)));
+    }
+    let by_column: Vec<&Value> = PAPER
+        .iter()
+        .map(|(_, status, ..)| &table["rows"][*status][0])
+        .collect();
+    let printed = qos(&to, &["status"]);
+    let ids = |rows: Vec<&Value>| -> Vec<(String, String)> {
+        let word = |row: &Value, name: &str| row[name].as_str().unwrap_or("?").to_owned();
+        rows.into_iter()
+            .map(|row| (word(row, "id"), word(row, "status")))
+            .collect()
+    };
+    assert_eq!(ids(printed.iter().collect()), ids(by_column));
+    let users = get(&to, "/v1/get_user_table?content=film");
+    let users: Vec<&Value> = users["users"].as_array().expect("rows").iter().collect();
+    assert_eq!(ids(qos(&to, &["users"]).iter().collect()), ids(users));
+    let gold = qos(&to, &["direct-clients", "--packet", "gold"]);
+    assert_eq!(
+        ids(gold.iter().collect()),
+        [("C1".to_owned(), "c".to_owned())]
+    );
+}
+
+#[test]
+fn t_csp_5_children_of_a_killed_seller_go_on_below_another() {
+    let place = Place::new();
+    let tracker = tracker(&place, "tracker");
+    let at = tracker.address();
+    let mut source = place.source("source").args(["--tracker", &at]).start();
+    let film = format!("p2ps://{at}/film");
+    let sell = [
+        "--packet",
+        "gold",
+        "--serve",
+        "clients",
+        "--upload-limit",
+        "90Mbit",
+    ];
+    let mut sellers: Vec<Running> = ["ann", "bob"]
+        .map(|name| {
+            place
+                .receiver("p2ps-peer", name, &film)
+                .args(sell)
+                .args(["--user", name])
+                .start()
+                .attached()
+        })
+        .into();
+    let mut children: Vec<Running> = ["c1", "c2", "c3"]
+        .map(|name| {
+            place
+                .receiver("p2ps-peer", name, &film)
+                .args(["--seller", "C1", "--user", name, "--latency", "5s"])
+                .start()
+                .attached()
+        })
+        .into();
+    let mut undisturbed = place
+        .receiver("p2ps-peer", "undisturbed", &film)
+        .args(["--packet", "gold", "--user", "dora", "--latency", "5s"])
+        .start()
+        .attached();
+    let below = |child: &Running| {
+        child.records().iter().rev().find_map(|record| {
+            let is_parent = record["state"] == "buffering" || record["state"] == "parent_changed";
+            is_parent
+                .then(|| record["address"].as_str().map(str::to_owned))
+                .flatten()
+        })
+    };
+    for child in &children {
+        assert_eq!(below(child), Some(sellers[0].address()), "as contracted");
+    }
+    // Long enough for the children to find out, and to ask the tracker.
+    let media = slices(0, 100);
+    let (before, after) = media.split_at(25 * SLICE_BYTES);
+    source.feed(before.chunks(SLICE_BYTES));
+    children[0].wait_bytes(SLICE_BYTES);
+    sellers[0].kill();
+    source.feed(after.chunks(SLICE_BYTES));
+    source.end_input();
+    source.done();
+    let fine = undisturbed.done();
+    for child in &mut children {
+        let end = child.done();
+        assert_same("child", &child.media(), &media);
+        played_as_well_as(&fine, &end);
+        assert_eq!(below(child), Some(sellers[1].address()));
+    }
+    let contracts = get(&at, "/v1/get_contracts?content=film");
+    let sold: Vec<&str> = contracts["contracts"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|contract| contract["seller"].as_str())
+        .collect();
+    assert_eq!(sold, ["provider", "provider", "C2", "C2", "C2", "provider"]);
+}
+
+/// Announces the channel as its source would, for trackers that come and go.
+fn announce(to: &str, key: &SigningKey) {
+    let mut description = ChannelDescription {
+        name: "film".into(),
+        title: String::new(),
+        swarm_id: key.swarm_id(),
+        chunk_bytes_max: 1316,
+        munro_width: 32,
+        substreams: 1,
+        data_substreams: 1,
+        run_length: 1,
+        signature: bytes::Bytes::new(),
+    };
+    description.signature = key.sign(&description.signed_bytes());
+    let request = Request {
+        transaction_id: "announce".into(),
+        peer_id: "source".into(),
+        body: Body::Connect(Connect {
+            swarm_action: vec![SwarmAction {
+                swarm_id: key.swarm_id().to_string(),
+                action: Action::Join,
+                peer_mode: PeerMode::Seeder,
+            }],
+            ..Connect::default()
+        }),
+        ext: Some(RequestExt {
+            role: Some(Role::Source),
+            channel: Some("film".into()),
+            description: description.encode(),
+            port: Some(7850),
+            slots_free: Some(1000),
+            depth: Some(1),
+            ..RequestExt::default()
+        }),
+    };
+    let (status, answer) = ask(to, "POST /", &request.to_json()).expect("an answer");
+    assert_eq!(status, 200);
+    assert_eq!(answer["PPSPTrackerProtocol"]["error_code"], 0, "{answer}");
+}
+
+/// Buys one contract under a name; its identifier when it was acknowledged.
+fn buy(to: &str, account: &str) -> Option<String> {
+    let post = |name: &str, body: Value| {
+        let (status, answer) = ask(to, &format!("POST /v1/{name}"), &body.to_string())?;
+        assert_eq!(status, 200, "{name}: {answer}");
+        Some(answer)
+    };
+    let session = post("login", json!({ "user": account }))?["session"].clone();
+    post("choose", json!({ "session": session, "content": "film" }))?;
+    let contract = json!({ "session": session, "packet": "gold", "request_id": "1" });
+    let id = post("contract", contract)?["id"].as_str()?.to_owned();
+    Some(id)
+}
+
+#[test]
+fn s_47_f18_no_contract_is_lost_or_doubled_when_the_tracker_is_killed() {
+    const ROUNDS: u64 = 8;
+    const BUYERS: u64 = 6;
+    let place = Place::new();
+    let key = SigningKey::from_seed_ed25519([9; 32]);
+    let mut rng = Rng::new(Seed::from_number(47));
+    let mut acknowledged: BTreeMap<String, String> = BTreeMap::new();
+    for round in 0..=ROUNDS {
+        let mut tracker = tracker(&place, &format!("tracker-{round}"));
+        let to = tracker.address();
+        announce(&to, &key);
+        // Whatever was acknowledged is there, once and unchanged; a request repeated changes nothing.
+        let rows = get(&to, "/v1/get_contracts?content=film");
+        let rows = rows["contracts"].as_array().expect("rows").clone();
+        let mut users: Vec<&str> = rows.iter().filter_map(|row| row["user"].as_str()).collect();
+        let mut accounts: Vec<&str> = rows
+            .iter()
+            .filter_map(|row| row["account"].as_str())
+            .collect();
+        for (account, user) in &acknowledged {
+            let of_account = rows.iter().filter(|row| row["account"] == **account);
+            let found: Vec<&Value> = of_account.map(|row| &row["user"]).collect();
+            assert_eq!(found, [user.as_str()], "{account}");
+        }
+        for names in [&mut users, &mut accounts] {
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "doubled");
+        }
+        if let Some((account, user)) = acknowledged.first_key_value() {
+            assert_eq!(buy(&to, account).as_ref(), Some(user));
+        }
+        if round == ROUNDS {
+            let ledger = get(&to, "/v1/get_ledger?content=film");
+            let charges = ledger["entries"].as_array().map(Vec::len);
+            assert_eq!(charges, Some(rows.len()), "one charge a contract");
+            assert!(acknowledged.len() as u64 >= ROUNDS, "it was busy");
+            continue;
+        }
+        // Killed after so many contracts, while others are under way.
+        let enough = 1 + rng.below(20);
+        let count = AtomicU64::new(0);
+        let tracker = std::sync::Mutex::new(&mut tracker);
+        let bought: Vec<(String, String)> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..BUYERS)
+                .map(|buyer| {
+                    let (to, count, tracker) = (&to, &count, &tracker);
+                    scope.spawn(move || {
+                        let mut mine = Vec::new();
+                        for number in 0.. {
+                            let account = format!("r{round}b{buyer}n{number}");
+                            let Some(id) = buy(to, &account) else {
+                                break;
+                            };
+                            mine.push((account, id));
+                            if count.fetch_add(1, Ordering::AcqRel) + 1 == enough {
+                                tracker.lock().expect("nobody panics with it").kill();
+                                break;
+                            }
+                        }
+                        mine
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().expect("a buyer"))
+                .collect()
+        });
+        acknowledged.extend(bought);
+    }
+}
