@@ -192,7 +192,6 @@ fn t_csp_5_children_of_a_killed_seller_go_on_below_another() {
     let media = slices(0, 100);
     let (before, after) = media.split_at(25 * SLICE_BYTES);
     source.feed(before.chunks(SLICE_BYTES));
-    children[0].wait_bytes(SLICE_BYTES);
     sellers[0].kill();
     source.feed(after.chunks(SLICE_BYTES));
     source.end_input();

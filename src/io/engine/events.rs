@@ -95,6 +95,8 @@ impl Engine {
                 addr,
                 reason,
             } => {
+                // The question says that there is no parent any more: a provider looks for another seller then.
+                self.tell_trackers(now);
                 self.want_parents(now, swarm, true);
                 let is_usual = matches!(reason, Loss::Ended | Loss::Moved);
                 self.reporter
