@@ -7,5 +7,6 @@ mod faults;
 mod harness;
 mod media;
 mod netns;
+mod secrets;
 mod tls;
 mod tree;
