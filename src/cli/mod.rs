@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, Command, CommandFactory, FromArgMatches};
 use clap_complete::Shell;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use exit::{CliError, Exit};
 use layer::{Parsed, Understood};
@@ -70,6 +71,12 @@ pub trait Tool: CommandFactory + FromArgMatches {
 
 /// The whole of a binary: does what the command line says, and turns the end into an exit code.
 pub fn main<T: Tool>() -> ExitCode {
+    // A core file would hold keys and tokens (S-50).
+    let no_core = Rlimit {
+        current: Some(0),
+        ..getrlimit(Resource::Core)
+    };
+    let _ = setrlimit(Resource::Core, no_core);
     let arguments: Vec<OsString> = std::env::args_os().collect();
     match start::<T>(&arguments, &|name| std::env::var_os(name)) {
         Ok(exit) => exit.into(),

@@ -16,7 +16,7 @@ use crate::io::engine::Reporter;
 use crate::io::http::server::{Identity, Keeper, Names, Server};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
-use crate::io::store::Store;
+use crate::io::store::{Store, StoreError};
 use crate::rng::Rng;
 use crate::stats::{Counters, Start, Tool};
 use crate::tracker::message::RejectCode;
@@ -142,7 +142,12 @@ fn keeper(store: &Store) -> Keeper {
     let store = store.clone();
     Arc::new(move |changes| {
         let stored = store.submit(changes);
-        Box::pin(async move { stored.await.map_err(|error| error.to_string()) })
+        Box::pin(async move {
+            stored.await.map_err(|error| match error {
+                StoreError::NotStored(why) => why,
+                other => other.to_string(),
+            })
+        })
     })
 }
 

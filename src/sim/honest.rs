@@ -56,6 +56,15 @@ impl Honest {
     ///
     /// Never: the key is one that can be verified with.
     pub fn new(boot: &Boot<'_>) -> Self {
+        Self::configured(boot, |_| {})
+    }
+
+    /// The same, with something changed in its configuration.
+    ///
+    /// # Panics
+    ///
+    /// When the change makes a configuration that no node takes.
+    pub fn configured(boot: &Boot<'_>, change: impl FnOnce(&mut Config)) -> Self {
         let key = key(boot.scenario.seed);
         let role = match boot.spec.role {
             Role::Source => node::Role::Source,
@@ -83,7 +92,8 @@ impl Honest {
         let seed = boot.seed;
         let mut name = [0; PeerId::LEN];
         name.copy_from_slice(&seed.as_bytes()[..PeerId::LEN]);
-        let config = Config::new(role, PeerId::from_bytes(name), boot.epoch, swarm);
+        let mut config = Config::new(role, PeerId::from_bytes(name), boot.epoch, swarm);
+        change(&mut config);
         Self {
             node: Node::new(boot.now, config, seed).expect("an Ed25519 key can be verified with"),
             output: Vec::new(),

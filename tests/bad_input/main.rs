@@ -185,7 +185,7 @@ fn rows_10_11_23_options() {
 }
 
 #[test]
-fn rows_13_to_15_keys() {
+fn s_51_rows_13_to_15_keys() {
     let bench = Bench::new();
     for (key, expected) in [
         (

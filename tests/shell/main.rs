@@ -8,5 +8,6 @@ mod harness;
 mod media;
 mod netns;
 mod provider;
+mod secrets;
 mod tls;
 mod tree;

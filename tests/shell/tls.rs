@@ -10,10 +10,10 @@ use crate::harness::{Place, Running, assert_same};
 use crate::media::{SLICE_BYTES, slices};
 
 /// An authority, with its certificate in a file.
-struct Authority(Issuer<'static, KeyPair>);
+pub(crate) struct Authority(Issuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(file: &Path) -> Self {
+    pub(crate) fn new(file: &Path) -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -23,7 +23,7 @@ impl Authority {
     }
 
     /// Writes certificate and key of a host.
-    fn sign(&self, host: &str, certificate_file: &Path, key_file: &Path) {
+    pub(crate) fn sign(&self, host: &str, certificate_file: &Path, key_file: &Path) {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 mod announcers;
 mod garbage;
 mod limits;
+mod states;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
 
@@ -251,7 +252,7 @@ async fn s_40_bodies_that_are_too_long() {
     }
     // Announced only: nobody waits for it.
     let answer = tracker
-        .raw(b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 99999999999\r\n\r\n")
+        .raw(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n")
         .await;
     assert!(
         answer.starts_with("HTTP/1.1 413 ") && answer.ends_with(expected),
@@ -260,7 +261,7 @@ async fn s_40_bodies_that_are_too_long() {
     // In pieces, of no announced length.
     let piece = format!("8000\r\n{}\r\n", "y".repeat(0x8000));
     let body = format!(
-        "POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n{piece}{piece}{piece}0\r\n\r\n"
+        "POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n{piece}{piece}{piece}0\r\n\r\n"
     );
     let answer = tracker.raw(body.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
@@ -272,7 +273,7 @@ async fn s_40_bodies_that_are_too_long() {
     assert_eq!(tracker.stats().1.oversized_total, 4);
     // A header over 8 KiB.
     let header = format!(
-        "GET /healthz HTTP/1.1\r\nhost: t\r\nx: {}\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n",
         "z".repeat(9000)
     );
     let answer = tracker.raw(header.as_bytes()).await;
@@ -291,14 +292,14 @@ async fn s_40_headers_and_bodies_that_do_not_come() {
     let answer = tracker.raw(b"POST / HTTP/1.1\r\nho").await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     let answer = tracker
-        .raw(b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\n{")
+        .raw(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n{")
         .await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert_eq!(tracker.stats().1.timeouts_total, 2);
     // Who says nothing at all, or has been answered, is left without a word.
     assert_eq!(tracker.raw(b"").await, "");
     let answer = tracker
-        .raw(b"GET /healthz HTTP/1.1\r\nhost: t\r\n\r\n")
+        .raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .await;
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"),
@@ -346,7 +347,7 @@ async fn s_40_connections_that_are_too_many() {
         // Whoever leaves makes room: the end of the file says that the tracker has seen it go.
         let mut first = open.remove(0);
         first
-            .write_all(b"GET /healthz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             .await
             .expect("it reads");
         assert!(read_to_end(&mut first).await.ends_with("ok\n"));
@@ -398,7 +399,7 @@ async fn without_descriptors() {
     }
     drop(files);
     client
-        .write_all(b"GET /healthz HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .await
         .expect("it reads");
     assert!(read_to_end(&mut client).await.ends_with("ok\n"));
@@ -409,11 +410,11 @@ async fn without_descriptors() {
 async fn s_52_web_pages_do_not_announce() {
     let tracker = Tracker::start(Options::default()).await;
     let answer = tracker
-        .raw(b"POST / HTTP/1.1\r\nhost: t\r\norigin: http://evil.example\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+        .raw(b"POST / HTTP/1.1\r\nhost: localhost\r\norigin: http://evil.example\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
         .await;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     let answer = tracker
-        .raw(b"PUT / HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")
+        .raw(b"PUT / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .await;
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }

@@ -18,6 +18,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::header::{CONNECTION, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -39,6 +40,7 @@ use crate::tracker::service::{Answer, Service};
 mod api;
 mod body;
 mod documents;
+mod guard;
 mod hooks;
 mod page;
 mod tls;
@@ -49,6 +51,7 @@ pub use tls::{Identity, TlsError};
 
 use body::{BodyError, read_body};
 use documents::{channel, channels, healthz, metrics, readyz};
+use guard::IsLocal;
 use page::Glance;
 use tls::Conversation;
 use traffic::{Traffic, Watched};
@@ -252,7 +255,9 @@ impl Server {
     /// Serves until `shutdown` completes; then takes no more connections and lets the open ones end, half a second
     /// at most.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let app = self.clone().router();
+        let is_loopback = |local: SocketAddr| scope(local.ip()) == Scope::Loopback;
+        let is_local = IsLocal(listener.local_addr().is_ok_and(is_loopback));
+        let app = self.clone().router(is_local);
         let (stop, stopped) = watch::channel(());
         let mut connections = JoinSet::new();
         let mut tick = tokio::time::interval(TICK);
@@ -461,7 +466,7 @@ impl Server {
         }
     }
 
-    fn router(self) -> Router {
+    fn router(self, is_local: IsLocal) -> Router {
         Router::new()
             .route("/healthz", get(healthz).fallback(ppstp))
             .route("/readyz", get(readyz).fallback(ppstp))
@@ -471,6 +476,7 @@ impl Server {
             .route("/v1/{name}", get(api::get).post(api::post))
             .merge(page::router())
             .fallback(ppstp)
+            .layer(from_fn_with_state(is_local, guard::check))
             .with_state(self)
     }
 }
