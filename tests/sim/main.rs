@@ -1,6 +1,7 @@
 //! Swarms in virtual time. `SEED=n` replays one world, `SEEDS=n` tries so many.
 
 mod nodes;
+mod placement;
 mod toy;
 mod toys;
 
