@@ -16,6 +16,7 @@ use super::value::{
 };
 use crate::ids::SwarmId;
 use crate::io::lines::Destination;
+use crate::tracker::announce::Service;
 use crate::tracker::message::Deal;
 
 /// Default of `--latency`.
@@ -239,6 +240,8 @@ pub struct Join {
     pub parents: Vec<ParentAddr>,
     /// What admits us, from a ticket.
     pub token: Option<Token>,
+    /// The cluster that a relay serves.
+    pub service: Option<Service>,
     /// How long after the signed time to play.
     pub latency: Duration,
     /// Where to begin.
@@ -302,6 +305,7 @@ impl JoinArgs {
             trackers,
             parents,
             token,
+            service: None,
             latency: span(self.latency, options.latency).unwrap_or(LATENCY_DEFAULT),
             from: self.from.or(options.from).unwrap_or_default(),
             window: span(window, options.window).unwrap_or(WINDOW_DEFAULT),

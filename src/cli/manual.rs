@@ -116,6 +116,10 @@ pub const RELAY: Manual = Manual {
             "Serve at most 500 children with at most 4 Gbit/s, and keep records:",
             "p2ps-relay p2ps://tracker.example.org/film --max-children 500 --upload-limit 4Gbit --stats relay.jsonl",
         ),
+        (
+            "Serve the viewers of one cluster of a tracker that runs with --placement psp:",
+            "p2ps-relay p2ps://tracker.example.org/film --cluster east --capacity 1Gbit",
+        ),
     ],
     notes: &[
         "A relay needs no key and cannot forge media: every chunk is signed by its source.",
@@ -194,12 +198,19 @@ pub const TRACKER: Manual = Manual {
             "Serve a network that is trusted, and tell the shell when it is ready:",
             "p2ps-tracker --listen 192.0.2.1:7851 --insecure-http --ready-fd 3 3>ready",
         ),
+        (
+            "Send viewers to supporting viewers and servers of the nearest cluster:",
+            "p2ps-tracker --placement psp --networks networks.toml",
+        ),
     ],
     notes: &[
         "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere give --tls-cert and \
          --tls-key. Both are read again on HUP; when they are bad, those in use stay.",
         "Who is on which channel is kept in memory; after a restart the tools announce themselves again. Only what --store \
          keeps survives.",
+        "The file of --networks has tables [[network]] with subnet (address/length) and any of asn, country, cluster, \
+         and [[link]] with from, to (clusters, or source), latency_ms, capacity_mbps. The file of --graph has one \
+         table [friends]: peer id = [peer ids]. Clusters and their load: GET /v1/clusters.",
         NOTE_HOOKS,
     ],
     bugs: BUG_MEMORY,

@@ -314,6 +314,37 @@ mod tests {
             says::<relay::Args>(&[URI, URI, "-o", "x"]),
             "2 channels: an output takes one"
         );
+        for (arguments, expected) in [
+            (
+                &[URI, "--cluster", "east"][..],
+                "--cluster without --capacity: say what the relay may send",
+            ),
+            (
+                &[URI, "--capacity", "1Gbit"],
+                "--capacity without --cluster: say which cluster it is for",
+            ),
+            (&[URI, "--cluster", "auto", "--capacity", "1Gbit"], ""),
+        ] {
+            assert_eq!(says::<relay::Args>(arguments), expected, "{arguments:?}");
+        }
+        for (arguments, expected) in [
+            (
+                &["--networks", "n.toml"][..],
+                "--networks changes nothing: add --placement psp",
+            ),
+            (
+                &["--placement", "star", "--hub-cap", "3"],
+                "--hub-cap changes nothing: add --placement balanced",
+            ),
+            (&["--placement", "psp", "--networks", "n.toml"], ""),
+            (&["--placement", "balanced", "--hub-cap", "3"], ""),
+            (
+                &["--placement", "tree"],
+                "bad --placement \"tree\": need list, psp, balanced or star",
+            ),
+        ] {
+            assert_eq!(says::<tracker::Args>(arguments), expected, "{arguments:?}");
+        }
     }
 
     #[test]

@@ -11,9 +11,10 @@ use super::common::{
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-use super::value::{ChannelName, ChannelRef};
+use super::value::{ChannelName, ChannelRef, Rate};
 use super::{Tool, peer, run};
 use crate::io::media::Endpoint;
+use crate::tracker::announce::Service;
 
 /// Receive live channels once and pass them on to many.
 ///
@@ -40,6 +41,17 @@ pub struct Args {
     /// What is served.
     #[command(flatten)]
     pub serve: ServeArgs,
+    /// Serve this cluster of a tracker that places viewers by clusters; auto leaves it to the tracker.
+    #[arg(long, value_name = "NAME", help_heading = "Serving")]
+    pub cluster: Option<ChannelName>,
+    /// What the relay may send to its cluster, for example 100Mbit; with --cluster.
+    #[arg(
+        long,
+        value_name = "RATE",
+        help_heading = "Serving",
+        allow_hyphen_values = true
+    )]
+    pub capacity: Option<Rate>,
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
@@ -87,7 +99,22 @@ impl Tool for Args {
     type Job = Box<Settings>;
 
     fn check(self) -> Result<Box<Settings>, CliError> {
-        let joins = self.join.check(
+        let service = match (self.cluster, self.capacity) {
+            (Some(cluster), Some(capacity)) => Some(Service {
+                cluster: cluster.to_string(),
+                capacity_kbps: capacity.bits_per_second() / 1000,
+            }),
+            (Some(_), None) => {
+                let why = "say what the relay may send";
+                return Err(CliError::usage("--cluster without --capacity", why));
+            }
+            (None, Some(_)) => {
+                let why = "say which cluster it is for";
+                return Err(CliError::usage("--capacity without --cluster", why));
+            }
+            (None, None) => None,
+        };
+        let mut joins = self.join.check(
             self.uri,
             self.channel,
             &self.tracker.tracker,
@@ -96,6 +123,9 @@ impl Tool for Args {
         if joins.len() > 1 && !self.output.is_empty() {
             let why = "an output takes one";
             return Err(CliError::usage(format!("{} channels", joins.len()), why));
+        }
+        for join in &mut joins {
+            join.service.clone_from(&service);
         }
         let media = peer::check_outputs(&self.output)?;
         Ok(Box::new(Settings {

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::certificate::IdentityFiles;
-use super::exit::{CliError, Exit, reason};
+use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::stream;
-use super::tracker::Settings;
-use super::value::Shown;
+use super::tracker::{self, Settings};
+use super::value::{Shown, printable};
 use crate::io::clock::Clock;
 use crate::io::engine::Reporter;
 use crate::io::http::server::{Identity, Keeper, Names, Server};
@@ -20,6 +20,11 @@ use crate::io::store::{Store, StoreError};
 use crate::rng::Rng;
 use crate::stats::{Counters, Start, Tool};
 use crate::tracker::message::RejectCode;
+use crate::tracker::placement::Placement;
+use crate::tracker::placement::balanced::{self, Balanced, Graph};
+use crate::tracker::placement::list::Listed;
+use crate::tracker::placement::networks::Networks;
+use crate::tracker::placement::psp::{self, Psp};
 use crate::tracker::provider::Provider;
 use crate::tracker::provider::change::Change;
 use crate::tracker::provider::tariff::Tariff;
@@ -37,6 +42,56 @@ pub(super) struct Parts {
     pub(super) store: Store,
     /// What it held when it was opened.
     pub(super) rows: Vec<Change>,
+    pub(super) placement: Box<dyn Placement>,
+}
+
+/// Reads a file that a flag names.
+fn read<T, E: ToString>(
+    flag: &str,
+    path: Option<&Path>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, CliError> {
+    let Some(path) = path else { return Ok(None) };
+    let failed = |why: String| {
+        let what = format!("cannot use {flag} {}", shown_path(path));
+        CliError::usage(what, printable(why.trim_end()))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(reason(&error)))?;
+    parse(&text)
+        .map(Some)
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// The placement that was asked for, with its files read.
+///
+/// # Errors
+///
+/// A file that cannot be read or is none.
+pub(super) fn placement(settings: &tracker::Placement) -> Result<Box<dyn Placement>, CliError> {
+    Ok(match settings {
+        tracker::Placement::List => Box::new(Listed),
+        tracker::Placement::Psp { networks, session } => {
+            let networks = read("--networks", networks.as_deref(), Networks::from_toml)?;
+            let default = psp::Settings::default();
+            Box::new(Psp::new(psp::Settings {
+                networks: networks.unwrap_or_default(),
+                session: session.unwrap_or(default.session),
+                ..default
+            }))
+        }
+        tracker::Placement::Balanced { graph, hub_cap } => {
+            let graph = read("--graph", graph.as_deref(), Graph::from_toml)?;
+            Box::new(Balanced::new(balanced::Settings {
+                is_star: false,
+                hub_cap: *hub_cap,
+                graph: graph.unwrap_or_default(),
+            }))
+        }
+        tracker::Placement::Star => Box::new(Balanced::new(balanced::Settings {
+            is_star: true,
+            ..balanced::Settings::default()
+        })),
+    })
 }
 
 /// Serves until a signal ends it.
@@ -56,6 +111,7 @@ pub(super) async fn serve(
         identity,
         store,
         rows,
+        placement,
     } = parts;
     listener.set_nonblocking(true).map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
@@ -67,7 +123,7 @@ pub(super) async fn serve(
         description_check: Some(is_genuine),
         ..registry::Config::default()
     };
-    let registry = Registry::new(config, seed);
+    let registry = Registry::new(config, seed).with_placement(placement);
     let provider = match &settings.tariff {
         Some(path) => {
             let tariff = read_tariff(path)?;
@@ -207,6 +263,9 @@ fn report(clock: &Clock, reporter: &mut Reporter, server: &Server) {
 fn counters(server: &Server) -> Counters {
     let stats = server.stats();
     let http = server.http_stats();
+    let overview = server.overview();
+    let model = overview.model();
+    let gauge = |value: u64| overview.has_clusters.then_some(value);
     let rejects: Vec<(RejectCode, u64)> = stats.rejects().collect();
     let count = |wanted: RejectCode| {
         rejects
@@ -225,6 +284,9 @@ fn counters(server: &Server) -> Counters {
         leaves: stats.leaves_total,
         expired_peers: stats.expired_total,
         peers: Some(stats.peers as u64),
+        supporters: gauge(overview.supporters()),
+        model_supporters: model.map(|model| model.supporters.round() as u64),
+        model_reject_permille: model.map(|model| (model.reject_ratio * 1000.0).round() as u64),
         channels: Some(stats.channels as u64),
         ..Counters::default()
     }
@@ -235,4 +297,55 @@ fn is_genuine(name: &str, swarm_id: &str, description: &[u8]) -> bool {
     stream::check_description(description).is_some_and(|description| {
         description.name == name && description.swarm_id.to_string() == swarm_id
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn files_that_are_none_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| -> PathBuf {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("it can be written");
+            path
+        };
+        let psp = |networks| tracker::Placement::Psp {
+            networks: Some(networks),
+            session: None,
+        };
+        let balanced = |graph| tracker::Placement::Balanced {
+            graph: Some(graph),
+            hub_cap: None,
+        };
+        assert!(placement(&psp(file("n.toml", ""))).is_ok());
+        assert!(placement(&balanced(file("g.toml", "[friends]\na = [\"b\"]"))).is_ok());
+        for (settings, what, why) in [
+            (
+                psp(folder.path().join("none")),
+                "--networks",
+                "no such file",
+            ),
+            (
+                psp(file("bad.toml", "[[network]]\nsubnet = \"here\"")),
+                "--networks",
+                "bad subnet \"here\"",
+            ),
+            (balanced(file("not.toml", "friends")), "--graph", ""),
+        ] {
+            let error = placement(&settings).expect_err(what);
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(
+                error.what.starts_with(&format!("cannot use {what} ")),
+                "{error}"
+            );
+            assert!(
+                error.why.contains(why) && !error.why.contains('\n'),
+                "{error}"
+            );
+        }
+    }
 }

@@ -390,6 +390,7 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
     let clock = Clock::start();
     let progress = begin("p2ps-tracker", &settings.log);
     let identity = settings.tls.as_ref().map(IdentityFiles::read).transpose()?;
+    let placement = rendezvous::placement(&settings.placement)?;
     let listener = bind_tcp(&settings.net)?;
     progress.clear();
     // A dry run leaves nothing behind, so it makes no store.
@@ -413,6 +414,7 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
                 identity,
                 store,
                 rows,
+                placement,
             },
             &settings,
             &progress,

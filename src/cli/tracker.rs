@@ -2,8 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use super::certificate::IdentityFiles;
 use super::common::{
@@ -12,7 +13,7 @@ use super::common::{
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-use super::value::{ListenAddr, StoreUrl, TrackerUrl};
+use super::value::{DurationValue, ListenAddr, StoreUrl, TrackerUrl, count, duration};
 use super::{Tool, run};
 
 /// Tell sources, relays and peers of each other.
@@ -34,6 +35,9 @@ pub struct Args {
     /// Private key of the certificate (PEM, mode 0600).
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     pub tls_key: Option<PathBuf>,
+    /// Whom newcomers are sent to.
+    #[command(flatten)]
+    pub placement: PlacementArgs,
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
@@ -72,11 +76,107 @@ impl StateArgs {
     }
 }
 
+/// Whom newcomers are sent to.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Placement")]
+pub struct PlacementArgs {
+    /// Whom newcomers are sent to.
+    #[arg(long, value_name = "RULE", default_value = "list")]
+    pub placement: Rule,
+    /// Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp.
+    #[arg(long, value_name = "FILE")]
+    pub networks: Option<PathBuf>,
+    /// Length of a session until some have ended, for what psp compares itself with: 1s to 1d [default: 1h].
+    #[arg(long, value_name = "DUR", allow_hyphen_values = true,
+        value_parser = duration(Duration::from_secs(1), Duration::from_secs(86_400)))]
+    pub session_length: Option<DurationValue>,
+    /// Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced.
+    #[arg(long, value_name = "FILE")]
+    pub graph: Option<PathBuf>,
+    /// Most neighbours of anybody but the source, for balanced: 2 to 1000.
+    #[arg(long, value_name = "N", value_parser = count(2, 1000), allow_hyphen_values = true)]
+    pub hub_cap: Option<u32>,
+}
+
+/// Whom newcomers are sent to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Rule {
+    /// Whoever has free slots, nearest to the source first.
+    #[default]
+    List,
+    /// Supporting viewers of the nearest cluster, then its server, then another cluster.
+    Psp,
+    /// A place in a balanced tree of six levels.
+    Balanced,
+    /// The source, all of them.
+    Star,
+}
+
+/// Checked [`PlacementArgs`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// The standing order of each swarm.
+    List,
+    /// Clusters with servers.
+    Psp {
+        /// File that says where addresses are.
+        networks: Option<PathBuf>,
+        /// Length of a session until some have ended; none is the default.
+        session: Option<Duration>,
+    },
+    /// A balanced tree.
+    Balanced {
+        /// File that says who knows whom.
+        graph: Option<PathBuf>,
+        /// Most neighbours of anybody but the source.
+        hub_cap: Option<u16>,
+    },
+    /// The source for everybody.
+    Star,
+}
+
+impl PlacementArgs {
+    fn check(self) -> Result<Placement, CliError> {
+        let is_psp = self.placement == Rule::Psp;
+        let is_balanced = self.placement == Rule::Balanced;
+        for (is_given, fits, flag, rule) in [
+            (self.networks.is_some(), is_psp, "--networks", "psp"),
+            (
+                self.session_length.is_some(),
+                is_psp,
+                "--session-length",
+                "psp",
+            ),
+            (self.graph.is_some(), is_balanced, "--graph", "balanced"),
+            (self.hub_cap.is_some(), is_balanced, "--hub-cap", "balanced"),
+        ] {
+            if is_given && !fits {
+                let why = format!("add --placement {rule}");
+                return Err(CliError::usage(format!("{flag} changes nothing"), why));
+            }
+        }
+        Ok(match self.placement {
+            Rule::List => Placement::List,
+            Rule::Psp => Placement::Psp {
+                networks: self.networks,
+                session: self.session_length.map(DurationValue::get),
+            },
+            Rule::Balanced => Placement::Balanced {
+                graph: self.graph,
+                hub_cap: self.hub_cap.and_then(|most| u16::try_from(most).ok()),
+            },
+            Rule::Star => Placement::Star,
+        })
+    }
+}
+
 /// Checked arguments of a tracker.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Tariff of a provider.
     pub tariff: Option<PathBuf>,
+    /// Whom newcomers are sent to.
+    pub placement: Placement,
     /// Where the tool is on the network; the port is TCP.
     pub net: Net,
     /// Who the tracker is behind TLS; none serves plain HTTP.
@@ -125,6 +225,7 @@ impl Tool for Args {
             ));
         }
         Ok(Box::new(Settings {
+            placement: self.placement.check()?,
             tariff: self.tariff,
             net,
             tls,

@@ -190,6 +190,8 @@ impl Engine {
         };
         let now = self.clock.now();
         self.node.handle_timeout(now);
+        // The first request says what is known already.
+        self.tell_trackers(now);
         while run.end.is_none() {
             self.step(&mut run);
             let now = self.clock.now();

@@ -4,7 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Loss, Node};
+use crate::chunk::ChunkIndex;
+use crate::integrity::Unproven;
+use crate::store::MunroIndex;
 use crate::time::Instant;
 
 /// A wish is followed for so long; the tracker repeats it as long as it stands.
@@ -81,6 +86,37 @@ impl Node {
             }
         }
         self.check_at(index, now + WISH_CHECK);
+    }
+
+    /// A chunk came that was here already: from the one wished for it is a delivery like any other when it is genuine and
+    /// of the newest munro, because the old parent goes on meanwhile and may be the faster one.
+    pub(super) fn note_takeover(
+        &mut self,
+        now: Instant,
+        at: usize,
+        chunk: ChunkIndex,
+        payload: Bytes,
+    ) {
+        let Some(channel) = self.channels.get_mut(at) else {
+            return;
+        };
+        let Some(swarm) = self.swarms.get_mut(channel.swarm) else {
+            return;
+        };
+        let index = MunroIndex::of(chunk);
+        let is_awaited = swarm.successor == Some(at) && swarm.wished.is_some();
+        if !is_awaited || swarm.newest.is_some_and(|newest| index < newest) {
+            return;
+        }
+        let leaf = swarm
+            .window
+            .tree_mut(index)
+            .and_then(|tree| tree.leaf(chunk));
+        if let Some(subscription) = &mut channel.subscription
+            && leaf.is_some_and(|leaf| Unproven::new(payload).prove(&leaf).is_ok())
+        {
+            subscription.last_media = Some(now);
+        }
     }
 
     /// Why a parent is left for one that took over.

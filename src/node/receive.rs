@@ -89,6 +89,7 @@ impl Node {
         if slot.is_some_and(|slot| slot.held_mask() & (1 << position(chunk)) != 0) {
             swarm.counters.duplicate_packets += 1;
             channel.counters.duplicate_chunks += 1;
+            self.note_takeover(now, at, chunk, data.payload);
             return;
         }
         if !wanted {

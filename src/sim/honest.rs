@@ -30,6 +30,8 @@ pub struct Honest {
     output: Vec<Output>,
     banned: Vec<SocketAddr>,
     window_bytes_max: usize,
+    /// Whether it looks for a parent, as it last said.
+    wanting: Option<bool>,
 }
 
 /// The key of a scenario's channel.
@@ -98,6 +100,7 @@ impl Honest {
             node: Node::new(boot.now, config, seed).expect("an Ed25519 key can be verified with"),
             output: Vec::new(),
             banned: Vec::new(),
+            wanting: None,
             // Signed times are the source's and arrive unevenly, so a tenth more than the window holds.
             window_bytes_max: (boot.scenario.rate_kbps * 125 * WINDOW.as_secs() * 11 / 10) as usize,
         }
@@ -108,7 +111,16 @@ impl Honest {
         &self.node
     }
 
-    fn drain_events(&mut self) {
+    pub(super) const fn node_mut(&mut self) -> &mut Node {
+        &mut self.node
+    }
+
+    /// Whether it looks for a parent, if that is news.
+    pub(super) const fn take_wanting(&mut self) -> Option<bool> {
+        self.wanting.take()
+    }
+
+    pub(super) fn drain_events(&mut self) {
         while let Some(event) = self.node.poll_event() {
             match event {
                 Event::Playout { release, .. } => match release {
@@ -121,6 +133,10 @@ impl Honest {
                 Event::Violated {
                     addr, banned: true, ..
                 } if self.banned.len() < BANNED_MAX => self.banned.push(addr),
+                Event::ParentChanged { .. } => self.wanting = Some(false),
+                Event::ParentLost { .. }
+                | Event::ParentRefused { .. }
+                | Event::NeedParents { .. } => self.wanting = Some(true),
                 _ => {}
             }
         }

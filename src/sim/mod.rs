@@ -16,6 +16,7 @@
 //! | [`check`] | the invariants and their limits |
 //! | [`report`] | the last events, the state of each node, the line that replays it |
 //! | [`honest`] | nodes of ours as machines |
+//! | [`tracked`] | the same with a tracker, which sits beside the network |
 //! | [`liar`] | those who mean no good, in raw datagrams |
 //! | [`pair`] | two machines, and a caller who owns the wire between them |
 //!
@@ -32,6 +33,7 @@ pub mod pair;
 pub mod report;
 pub mod scenario;
 pub mod stream;
+pub mod tracked;
 pub mod world;
 
 pub use check::{Invariant, Limits, Violation};

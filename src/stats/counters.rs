@@ -371,6 +371,10 @@ table! {
         peers T;
         /// Registered peers that serve others.
         supporters T;
+        /// Supporters that there should be by the model of the service guaranteed period.
+        model_supporters T;
+        /// Joins that should be rejected by it, in thousandths.
+        model_reject_permille T;
         /// Channels known.
         channels T;
     }

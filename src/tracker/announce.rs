@@ -98,8 +98,8 @@ pub struct Service {
 /// How the announcing peer does: what every report carries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Children that it would still take.
-    pub slots_free: u16,
+    /// Children that it would still take; none before that is known.
+    pub slots_free: Option<u16>,
     /// Its level, the source's is 1; none without a parent.
     pub depth: Option<u16>,
     /// Its parent's `peer_id`.
@@ -282,7 +282,7 @@ impl Announcer {
     pub fn set_facts(&mut self, now: Instant, facts: Facts) {
         let is_news = facts.depth != self.facts.depth
             || facts.parent != self.facts.parent
-            || (facts.slots_free == 0) != (self.facts.slots_free == 0);
+            || (facts.slots_free == Some(0)) != (self.facts.slots_free == Some(0));
         self.facts = facts;
         if is_news {
             for tracker in &mut self.trackers {
@@ -521,7 +521,7 @@ impl Announcer {
             description: identity.description.clone().filter(|_| announced),
             port: Some(identity.port),
             uplink_kbps: facts.uplink_kbps,
-            slots_free: Some(facts.slots_free),
+            slots_free: facts.slots_free,
             depth: if is_source { Some(1) } else { facts.depth },
             parent: facts.parent.clone(),
             sent_kbps: facts.sent_kbps,

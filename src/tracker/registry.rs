@@ -565,7 +565,15 @@ impl Registry {
     ) -> (Vec<PeerInfo>, Vec<Parent>) {
         let chosen = match placed {
             Placed::Listed => self.choose(now, asker, swarm, count, allowed),
-            Placed::Parents { parents, .. } => self.reachable(asker, parents, count),
+            Placed::Parents { parents, .. } => {
+                let mut chosen = self.reachable(asker, parents, count);
+                // Who pays for less than the placement offers does not get it.
+                chosen.retain(|no| {
+                    let peer = self.peers.get(no);
+                    allowed.is_none_or(|allowed| peer.is_some_and(|of| allowed.admits(of, swarm)))
+                });
+                chosen
+            }
         };
         let mut group = Vec::with_capacity(chosen.len());
         let mut parents = Vec::with_capacity(chosen.len());

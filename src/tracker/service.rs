@@ -237,6 +237,11 @@ impl Service {
         Some(offer)
     }
 
+    /// What the placement decided since the last call, for people, one line at a time.
+    pub fn poll_log(&mut self) -> Option<String> {
+        self.registry.poll_log()
+    }
+
     /// What the provider calls a peer.
     pub fn name_of(&self, peer: &str) -> Option<String> {
         let user = self.provider.as_ref()?.user_of(peer)?;

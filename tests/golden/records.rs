@@ -78,6 +78,8 @@ fn busy() -> Counters {
         slots_free: Some(14),
         peers: Some(9),
         supporters: Some(2),
+        model_supporters: Some(3),
+        model_reject_permille: Some(75),
         channels: Some(1),
         uplink_bps: Some(94_000_000),
         path: Some(Path::Direct),

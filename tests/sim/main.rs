@@ -2,6 +2,7 @@
 
 mod nodes;
 mod requirements;
+mod placement;
 mod toy;
 mod toys;
 

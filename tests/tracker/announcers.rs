@@ -24,7 +24,7 @@ fn announcer(role: Role, trackers: usize) -> Announcer {
     announcer.set_facts(
         Instant::ZERO,
         Facts {
-            slots_free: 4,
+            slots_free: Some(4),
             ..Facts::default()
         },
     );

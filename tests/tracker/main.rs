@@ -9,6 +9,7 @@ use p2ps::io::http::server::{HttpStats, Identity, Options, Server, bind};
 use p2ps::io::http::{self, Answer, HttpError};
 use p2ps::rng::Seed;
 use p2ps::time::Instant;
+use p2ps::tracker::placement::psp::{self, Psp};
 use p2ps::tracker::registry::{Config, Registry, Stats};
 use p2ps::tracker::service::Service;
 use serde_json::{Value, json};
@@ -42,12 +43,16 @@ impl Tracker {
     }
 
     async fn with_identity(options: Options, identity: Option<Identity>) -> Self {
+        let registry = Registry::new(Config::default(), Seed::from_number(1));
+        Self::with(registry, options, identity).await
+    }
+
+    async fn with(registry: Registry, options: Options, identity: Option<Identity>) -> Self {
         let listener = bind("127.0.0.1:0".parse().expect("an address"), false)
             .await
             .expect("loopback can be bound");
         let addr = listener.local_addr().expect("it is bound");
         let micros = Arc::new(AtomicU64::new(0));
-        let registry = Registry::new(Config::default(), Seed::from_number(1));
         let clock = {
             let micros = Arc::clone(&micros);
             move || Instant::from_micros(micros.load(Ordering::Relaxed))
@@ -304,6 +309,58 @@ async fn s_40_headers_and_bodies_that_do_not_come() {
     assert!(
         answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"),
         "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn clusters_and_what_the_model_says_of_them() {
+    let psp = Psp::new(psp::Settings::default());
+    let registry = Registry::new(Config::default(), Seed::from_number(1));
+    let registry = registry.with_placement(Box::new(psp));
+    let tracker = Tracker::with(registry, Options::default(), None).await;
+    tracker.ask(source()).await;
+    let join = |peer: &str, ext: Value| {
+        json!({
+            "request_type": "CONNECT", "peer_id": peer, "x_ext": ext,
+            "connect": {"swarm_action": [{"swarm_id": SWARM, "action": "JOIN", "peer_mode": "LEECH"}]}
+        })
+    };
+    let server = json!({"role": "relay", "port": 7850, "depth": 2, "parent": "source", "cluster": "east",
+                        "capacity_kbps": 4000});
+    tracker.ask(join("server", server)).await;
+    let viewer = json!({"role": "peer", "port": 7851});
+    let first = tracker.ask(join("one", viewer.clone())).await;
+    assert_eq!(first["x_ext"]["parents"][0]["peer"], "server");
+    let second = tracker.ask(join("two", viewer)).await;
+    assert_eq!(second["error_code"], 5);
+    let reject = &second["x_ext"]["reject"];
+    assert_eq!(
+        (reject["code"].as_str(), reject["retry_s"].as_u64()),
+        (Some("full"), Some(10))
+    );
+    let answer = tracker.get("/v1/clusters").await;
+    let list: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let east = &list["clusters"][0];
+    assert_eq!(
+        (
+            &east["name"],
+            &east["sessions"],
+            &east["requests_total"],
+            &east["rejects_total"]
+        ),
+        (&json!("east"), &json!(1), &json!(2), &json!(1))
+    );
+    assert_eq!(
+        east["servers"],
+        json!([{"peer": "server", "capacity_kbps": 4000, "used_kbps": 4000, "sessions": 1}])
+    );
+    assert_eq!(east["reject_ratio"], 0.5);
+    assert!(east["model"]["reject_ratio"].is_number(), "{east}");
+    let metrics = tracker.get("/metrics").await.body;
+    assert!(metrics.contains("p2ps_tracker_supporters 0\n"), "{metrics}");
+    assert!(
+        metrics.contains("p2ps_tracker_model_reject_ratio 0."),
+        "{metrics}"
     );
 }
 

@@ -138,7 +138,7 @@ pub(in crate::cli) async fn find(
         port: base.listen.local().port(),
         addresses: Vec::new(),
         deal: join.deal.clone(),
-        service: None,
+        service: join.service.clone(),
     };
     let announcer = (!join.trackers.is_empty()).then(|| base.announcer(identity, &join.trackers));
     let playout = plays.then_some(PlayoutConfig {

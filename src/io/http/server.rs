@@ -33,6 +33,7 @@ use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout, timeout_
 use crate::time::Instant;
 use crate::tracker::address::{Scope, network, scope};
 use crate::tracker::message;
+use crate::tracker::placement::Overview;
 use crate::tracker::provider::change::Change;
 use crate::tracker::registry::Stats;
 use crate::tracker::service::{Answer, Service};
@@ -42,6 +43,7 @@ mod body;
 mod documents;
 mod guard;
 mod hooks;
+mod metrics;
 mod page;
 mod tls;
 mod traffic;
@@ -50,8 +52,8 @@ pub use page::Names;
 pub use tls::{Identity, TlsError};
 
 use body::{BodyError, read_body};
-use documents::{channel, channels, healthz, metrics, readyz};
 use guard::IsLocal;
+use documents::{channel, channels, clusters, healthz, metrics, readyz};
 use page::Glance;
 use tls::Conversation;
 use traffic::{Traffic, Watched};
@@ -239,6 +241,12 @@ impl Server {
         self.service().stats()
     }
 
+    /// Clusters and their load.
+    pub fn overview(&self) -> Overview {
+        let now = (self.clock)();
+        self.service().registry().overview(now)
+    }
+
     /// What the server counts below PPSTP.
     pub fn http_stats(&self) -> HttpStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -309,6 +317,7 @@ impl Server {
             // Nobody waits for it; the store says itself when it cannot.
             tokio::spawn((self.keeper)(changes));
         }
+        tell(&mut service);
         service
     }
 
@@ -321,7 +330,9 @@ impl Server {
             paid.borrow_and_update();
             let answer = {
                 let mut service = lock(&self.service);
-                match ask(&mut service, (self.clock)()) {
+                let answer = ask(&mut service, (self.clock)());
+                tell(&mut service);
+                match answer {
                     Answer::Reply(reply, changes) if changes.is_empty() => Some((reply, None)),
                     // Handed over under the lock: the order on disk is the order in memory.
                     Answer::Reply(reply, changes) => Some((reply, Some((self.keeper)(changes)))),
@@ -471,6 +482,7 @@ impl Server {
             .route("/healthz", get(healthz).fallback(ppstp))
             .route("/readyz", get(readyz).fallback(ppstp))
             .route("/metrics", get(metrics).fallback(ppstp))
+            .route("/v1/clusters", get(clusters).fallback(ppstp))
             .route("/v1/channels", get(channels).fallback(ppstp))
             .route("/v1/channels/{name}", get(channel).fallback(ppstp))
             .route("/v1/{name}", get(api::get).post(api::post))
@@ -570,4 +582,11 @@ fn count(counter: &AtomicU64) {
 /// A lock whose data is whole even if a holder panicked: every change below it is one call into the registry.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Logs what the placement decided.
+fn tell(service: &mut Service) {
+    while let Some(line) = service.poll_log() {
+        tracing::info!("{line}");
+    }
 }

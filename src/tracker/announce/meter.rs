@@ -33,7 +33,7 @@ impl Meter {
     pub fn facts(&mut self, now: Instant, counters: &Counters, slots_free: u16) -> Facts {
         self.measure(now, counters);
         Facts {
-            slots_free,
+            slots_free: Some(slots_free),
             // The tracker counts levels, the source being the first.
             depth: counters.depth.and_then(|hops| u16::try_from(hops + 1).ok()),
             parent: counters.root_path.last().map(ToString::to_string),
@@ -117,7 +117,7 @@ mod tests {
         ] {
             let facts = meter.facts(at(millis), &counters(packets, lost, repaired), 3);
             seen.push((facts.kbps, facts.loss.map(Decimal::millionths)));
-            assert_eq!((facts.depth, facts.slots_free), (Some(3), 3));
+            assert_eq!((facts.depth, facts.slots_free), (Some(3), Some(3)));
         }
         let first = (Some(1600), Some(250_000));
         // A second without a packet has a rate, and no loss.

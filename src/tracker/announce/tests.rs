@@ -36,7 +36,7 @@ fn registry() -> Registry {
 
 fn source_facts() -> Facts {
     Facts {
-        slots_free: 4,
+        slots_free: Some(4),
         ..Facts::default()
     }
 }
@@ -116,7 +116,7 @@ fn reports_keep_the_registration_and_finds_go_on_while_wanted() {
     let facts = Facts {
         depth: Some(2),
         parent: Some("source".to_owned()),
-        slots_free: 3,
+        slots_free: Some(3),
         ..Facts::default()
     };
     viewer.want_parents(at(10_000), false);
@@ -452,4 +452,104 @@ fn a_request_that_the_shell_lost_is_sent_again() {
             .filter(|(tracker, _)| *tracker == 0)
     });
     assert_eq!(again, Some((0, body)));
+}
+
+#[test]
+fn who_is_refused_for_want_of_room_asks_again_with_a_new_request() {
+    let psp = crate::tracker::placement::psp::Psp::new(Default::default());
+    let mut registry = registry().with_placement(Box::new(psp));
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
+    source.set_facts(at(0), source_facts());
+    run(&mut registry, &mut [&mut source], 0, 1000);
+    let mut viewer = Announcer::new(at(1000), identity("viewer", Role::Peer), 1, rng(1));
+    run(&mut registry, &mut [&mut source, &mut viewer], 1000, 9000);
+    let refused = Event::Refused {
+        tracker: 0,
+        code: RejectCode::Full,
+        why: "there is no cluster, and nothing free elsewhere".to_owned(),
+    };
+    assert_eq!(events(&mut viewer), [refused]);
+    assert_eq!(registry.stats().rejects_total[RejectCode::Full.index()], 1);
+    // After the ten seconds that the tracker asked for it tries again; it is told once.
+    run(&mut registry, &mut [&mut source, &mut viewer], 9000, 14_000);
+    assert_eq!(registry.stats().rejects_total[RejectCode::Full.index()], 2);
+    assert_eq!(events(&mut viewer), []);
+
+    // A server comes, and the viewer is let in.
+    let mut server = Announcer::new(
+        at(14_000),
+        Identity {
+            service: Some(Service {
+                cluster: "auto".to_owned(),
+                capacity_kbps: 100_000,
+            }),
+            ..identity("server", Role::Relay)
+        },
+        1,
+        rng(3),
+    );
+    server.set_facts(
+        at(14_000),
+        Facts {
+            depth: Some(2),
+            parent: Some("source".to_owned()),
+            ..source_facts()
+        },
+    );
+    run(
+        &mut registry,
+        &mut [&mut source, &mut viewer, &mut server],
+        14_000,
+        30_000,
+    );
+    let told = events(&mut server);
+    assert!(
+        told.contains(&Event::Cluster("main".to_owned())),
+        "{told:?}"
+    );
+    let told = events(&mut viewer);
+    let is_served = |event: &Event| matches!(event, Event::Parents(parents) if parents.iter().any(|parent| parent.peer == "server"));
+    assert!(told.iter().any(is_served), "{told:?}");
+}
+
+#[test]
+fn a_member_below_another_parent_is_told_where_it_belongs() {
+    let tree = crate::tracker::placement::balanced::Balanced::new(Default::default());
+    let mut registry = registry().with_placement(Box::new(tree));
+    let below = |parent: &str| Facts {
+        depth: Some(2),
+        parent: Some(parent.to_owned()),
+        ..source_facts()
+    };
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(9));
+    source.set_facts(at(0), source_facts());
+    let mut clones: Vec<Announcer> = ["a", "b", "c"]
+        .iter()
+        .zip(1..)
+        .map(|(name, seed)| {
+            let mut clone = Announcer::new(at(0), identity(name, Role::Peer), 1, rng(seed));
+            clone.set_facts(at(0), below("source"));
+            clone
+        })
+        .collect();
+    let [a, b, c] = &mut clones[..] else {
+        unreachable!("three were made")
+    };
+    run(&mut registry, &mut [&mut source, a, b, c], 0, 4000);
+    let moves = |events: Vec<Event>| -> Vec<String> {
+        let to = events.into_iter().filter_map(|event| match event {
+            Event::MoveTo(parent) => Some(parent.peer),
+            _ => None,
+        });
+        to.collect()
+    };
+    assert_eq!(moves(events(a)), [""; 0]);
+    let told = moves(events(c));
+    assert!(
+        told.len() >= 2 && told.iter().all(|to| to == "a"),
+        "{told:?}"
+    );
+    c.set_facts(at(4000), below("a"));
+    run(&mut registry, &mut [&mut source, a, b, c], 4000, 8000);
+    assert_eq!(moves(events(c)), [""; 0]);
 }

@@ -175,6 +175,24 @@ impl Overview {
     pub fn supporters(&self) -> u64 {
         self.clusters.iter().map(|cluster| cluster.supporters).sum()
     }
+
+    /// The model for all clusters that were asked for something: supporters in all, and the reject ratio weighted by
+    /// requests.
+    pub fn model(&self) -> Option<ModelRecord> {
+        let mut all = ModelRecord::default();
+        let mut requests = 0.0;
+        for cluster in &self.clusters {
+            if let Some(model) = cluster.model {
+                let weight = cluster.requests_total as f64;
+                all.supporters += model.supporters;
+                all.reject_ratio += model.reject_ratio * weight;
+                all.interval = all.interval.max(model.interval);
+                requests += weight;
+            }
+        }
+        all.reject_ratio /= requests;
+        (requests > 0.0).then_some(all)
+    }
 }
 
 /// One cluster.

@@ -439,8 +439,13 @@ impl Placement for Psp {
             entry.source = None;
         }
         entry.unhang(no);
-        entry.by_id.retain(|_, known| *known != no);
-        entry.viewers.remove(&no);
+        let server = self.servers.get(&no).map(|server| &server.id);
+        let viewer = entry.viewers.remove(&no).map(|viewer| viewer.id);
+        if let Some(id) = viewer.as_ref().or(server)
+            && entry.by_id.get(id) == Some(&no)
+        {
+            entry.by_id.remove(id);
+        }
         let was_server = entry.servers.remove(&no).is_some();
         let is_empty =
             entry.viewers.is_empty() && entry.servers.is_empty() && entry.source.is_none();

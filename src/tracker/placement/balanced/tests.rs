@@ -104,6 +104,29 @@ fn a_leaf_takes_the_place_of_a_clone_that_falls_silent() {
 }
 
 #[test]
+fn who_does_not_know_its_slots_yet_takes_children() {
+    let mut town = Town::new(Box::new(Balanced::new(Settings::default())));
+    let unknown = |role: Role| RequestExt {
+        slots_free: None,
+        ..super::super::testing::role(role)
+    };
+    town.join("10.9.0.1", "radix", FILM, unknown(Role::Source));
+    for number in 1..8 {
+        let answer = town.join(
+            &ip(number),
+            &format!("c{number}"),
+            FILM,
+            unknown(Role::Peer),
+        );
+        assert_eq!(refusal(&answer), None);
+    }
+    assert!(
+        town.log().is_empty(),
+        "no widening: 7 fit below a radix with two children"
+    );
+}
+
+#[test]
 fn a_full_tree_refuses_with_a_reason() {
     let mut town = Town::new(Box::new(Balanced::new(Settings::default())));
     let one = |base: RequestExt| RequestExt {

@@ -27,10 +27,10 @@ impl Viewer {
     }
 }
 
-/// What the receivers of one member measured.
+/// What the receivers of one member measured: those to whom it was given, so that nobody else can talk it down or up.
 #[derive(Clone, Copy, Debug, Default)]
 struct Received {
-    /// Receivers, those included that cannot tell yet.
+    /// All who say that they are below it.
     receivers: u64,
     well: u64,
     badly: u64,
@@ -38,13 +38,18 @@ struct Received {
 }
 
 impl Swarm {
-    fn received_from(&self, now: Instant, id: &Arc<str>, rate: u64) -> Received {
+    fn received_from(&self, now: Instant, from: PeerNo, id: &Arc<str>, rate: u64) -> Received {
         let mut received = Received::default();
         for no in self.below.get(id).into_iter().flatten() {
             received.receivers += 1;
             let Some(viewer) = self.viewers.get(no) else {
                 continue;
             };
+            let session = viewer.session.as_ref();
+            if !session.is_some_and(|session| session.shares.iter().any(|share| share.from == from))
+            {
+                continue;
+            }
             match viewer.is_served_well(now, rate) {
                 Some(true) => received.well += 1,
                 Some(false) => received.badly += 1,
@@ -74,7 +79,7 @@ impl Psp {
         viewer: &Viewer,
         rate: u64,
     ) -> u64 {
-        let received = swarm.received_from(now, &viewer.id, rate);
+        let received = swarm.received_from(now, no, &viewer.id, rate);
         if received.badly > received.well {
             return 0;
         }
@@ -112,7 +117,7 @@ impl Psp {
         let is_trusted = self.distrusted.get(&no).is_none_or(|until| *until <= now);
         let (mut well, mut badly) = (0, 0);
         for (name, swarm) in &self.swarms {
-            let received = swarm.received_from(now, &server.id, self.rate(name));
+            let received = swarm.received_from(now, no, &server.id, self.rate(name));
             well += received.well;
             badly += received.badly;
         }
@@ -169,14 +174,14 @@ impl Psp {
         let mut demand = 0;
         for (swarm_id, swarm) in &self.swarms {
             let rate = self.rate(swarm_id);
-            for viewer in swarm.viewers.values() {
+            for (no, viewer) in &swarm.viewers {
                 let session = viewer.session.as_ref();
                 if session.is_none_or(|session| session.cluster != *name) {
                     continue;
                 }
                 record.sessions += 1;
                 demand += rate;
-                let received = swarm.received_from(now, &viewer.id, rate);
+                let received = swarm.received_from(now, *no, &viewer.id, rate);
                 // Whoever only could has not helped yet.
                 if received.well > 0 {
                     record.supporters += 1;
