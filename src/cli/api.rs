@@ -27,7 +27,7 @@ pub(super) fn ask<T>(
                 Ok(answer) => return Ok(answer),
                 Err(why) => {
                     let what = format!("bad answer of {host}");
-                    refused.get_or_insert(CliError::new(Exit::Failed, what, why));
+                    refused.get_or_insert_with(|| CliError::new(Exit::Failed, what, why));
                 }
             },
             Ok(answer) => {
@@ -51,9 +51,10 @@ fn judge(content: Option<&str>, host: &str, answer: &Answer) -> CliError {
     let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let text = body["error"].as_str();
     let said = text.map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned);
-    let is_channel = body["code"]
-        .as_str()
-        .map_or(said.contains("channel"), |code| code == "no_such_channel");
+    let is_channel = body["code"].as_str().map_or_else(
+        || said.contains("channel"),
+        |code| code == "no_such_channel",
+    );
     match (answer.status, content) {
         (404, Some(content)) if is_channel => {
             let what = format!("no channel {content}");
