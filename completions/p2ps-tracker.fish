@@ -53,7 +53,7 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s 4 -l ipv4 -d 
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s 6 -l ipv6 -d 'Use IPv6 only'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l print-config -d 'Print every setting and where it came from, and exit'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l check-config -d 'Check options and configuration, and exit: 0 or 2'
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l dry-run -d 'Do everything up to the first packet: open, read, bind; then exit'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l dry-run -d 'Do everything up to the first packet: open, read, bind; then exit. A peer asks its trackers what it would get'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s v -l verbose -d 'Say more; twice for everything'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s q -l quiet -d 'Say nothing but errors'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l no-progress -d 'Show no progress line on a terminal'

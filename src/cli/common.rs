@@ -401,7 +401,7 @@ pub struct ProcessArgs {
     /// Check options and configuration, and exit: 0 or 2.
     #[arg(long)]
     pub check_config: bool,
-    /// Do everything up to the first packet: open, read, bind; then exit.
+    /// Do everything up to the first packet: open, read, bind; then exit. A peer asks its trackers what it would get.
     #[arg(long)]
     pub dry_run: bool,
     /// Run this with sh -c once everything is bound; facts are in P2PS_FACT_*.

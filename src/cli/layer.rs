@@ -17,10 +17,11 @@ use super::value::{Shown, Ticket, nearest};
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// Settings that ask for something once; they make no sense in a file or in the environment of a service.
-const COMMAND_LINE_ONLY: [&str; 7] = [
+const COMMAND_LINE_ONLY: [&str; 8] = [
     "help",
     "version",
     "config",
+    "list",
     "print_config",
     "check_config",
     "verbose",

@@ -159,10 +159,16 @@ pub const PEER: Manual = Manual {
             "Serve it to players on this machine:",
             "p2ps-peer p2ps://127.0.0.1/film -o http://127.0.0.1:7852/",
         ),
+        (
+            "See which channels a tracker has, and what one of them would offer, without joining:",
+            "p2ps-peer --list p2ps://tracker.example.org/\np2ps-peer p2ps://tracker.example.org/film --dry-run",
+        ),
     ],
     notes: &[
         "A reader that closes standard output has seen enough: the tool ends with 0 and says nothing.",
         "Media goes nowhere near a terminal: redirect it, or name an output.",
+        "--list and --dry-run print words on a terminal and JSON lines in a pipe. They ask once and do not wait: exit 4 \
+         when no tracker answers, 6 when none knows the channel.",
         NOTE_PORT,
         NOTE_UNITS,
         NOTE_HOOKS,
@@ -211,6 +217,9 @@ pub const TRACKER: Manual = Manual {
         "The file of --networks has tables [[network]] with subnet (address/length) and any of asn, country, cluster, \
          and [[link]] with from, to (clusters, or source), latency_ms, capacity_mbps. The file of --graph has one \
          table [friends]: peer id = [peer ids]. Clusters and their load: GET /v1/clusters.",
+        "A browser finds a page at the address of the tracker: channels, the tree of each drawn, users, prices. It reads \
+         and never writes, and loads nothing from anywhere else. /v1/channels, /v1/overview and /v1/offer?content=NAME \
+         say the same in JSON.",
         NOTE_HOOKS,
     ],
     bugs: BUG_MEMORY,
@@ -232,8 +241,15 @@ pub const QOS: Manual = Manual {
         ),
         (2, "usage error"),
         (3, "there was no record"),
+        (4, "the tracker, or node, could not be reached"),
+        (5, "refused: token, terms, capacity"),
+        (6, "no such channel"),
+        (8, "output failed"),
     ],
-    files: &[],
+    files: &[(
+        "FILE of --token-file",
+        "a token in one line, mode 0600. It is sent to the trackers that are asked, and nowhere else.",
+    )],
     is_daemon: false,
     examples: &[
         ("Say how well a peer did:", "p2ps-qos summary qos.jsonl"),
@@ -245,8 +261,27 @@ pub const QOS: Manual = Manual {
             "Stop as soon as a running peer has been bad for half a minute:",
             "tail -f qos.jsonl | p2ps-qos check --window 30s --max-loss 5% --max-latency 4s --max-stall 0s",
         ),
+        (
+            "See who watches a channel, and how well, until interrupted:",
+            "p2ps-qos users p2ps://tracker.example.org/film --watch",
+        ),
+        (
+            "Find clients that could serve a newcomer with 10 Mbit/s at 60 ms:",
+            "p2ps-qos clients film --tracker 127.0.0.1 --bandwidth 10Mbit --latency 60ms",
+        ),
+        (
+            "Read what a peer remembers of its last ten minutes:",
+            "p2ps-qos history --from http://127.0.0.1:9100/history --since 10min",
+        ),
     ],
-    notes: &[],
+    notes: &[
+        "summary, check and schema read records; every other command asks a tracker, the first of several that answers. \
+         Tables have the order that the tracker gave: users by ID, packets from gold down, the status table in the \
+         columns c, c-c, c-p, c-c,p, p, p-p, the greatest bandwidth first in each.",
+        "In a pipe every row is one JSON object a line; with --watch it has the member round. Bandwidths are in Mbit/s \
+         (bw_mbps), latencies and jitter in ms (lat_ms, jit_ms).",
+        "--watch ends at once when the tracker cannot be reached at the beginning; later it goes on asking.",
+    ],
     bugs: BUG_CLOCK,
     see_also: &[("p2ps-peer", 1), ("p2ps-stats", 5)],
 };
@@ -304,8 +339,9 @@ pub fn page<T: Tool>() -> String {
             }
         }
     }
+    let mut known = Vec::new();
     for subcommand in command.get_subcommands() {
-        write_subcommand(&mut page, subcommand);
+        write_subcommand(&mut page, subcommand, &mut known);
     }
     section(&mut page, "EXIT STATUS");
     let common = EXIT_TABLE.map(|(exit, meaning)| (exit.code(), meaning));
@@ -436,8 +472,10 @@ fn write_synopsis(page: &mut String, command: &Command) {
     }
 }
 
-/// A subcommand under OPTIONS, with its own options.
-fn write_subcommand(page: &mut String, command: &Command) {
+/// A subcommand under OPTIONS, with its own options; those that an earlier one explained are named. `known` are names
+/// and explanations so far.
+fn write_subcommand(page: &mut String, command: &Command, known: &mut Vec<(String, String)>) {
+    let mut before = Vec::new();
     let _ = write!(page, ".SS {}", escape(command.get_name()));
     for arg in command.get_positionals() {
         let _ = write!(page, " {}", escape(&value_name(arg)));
@@ -475,7 +513,16 @@ fn write_subcommand(page: &mut String, command: &Command) {
             }
             _ => String::new(),
         };
-        entry(page, &name, &format!("{help}{default}"));
+        let explained = (name, format!("{help}{default}"));
+        if known.contains(&explained) {
+            before.push(format!("--{long}"));
+            continue;
+        }
+        entry(page, &explained.0, &explained.1);
+        known.push(explained);
+    }
+    if !before.is_empty() {
+        paragraph(page, &format!("As above: {}.", before.join(", ")));
     }
 }
 

@@ -3,11 +3,13 @@
 //! [`main`] is the whole of every binary: parse over environment and file ([`layer`]), check into settings that cannot
 //! be wrong (a [`Tool`]'s `check`, which touches nothing), then [`run`]. Errors are one line ([`exit`]).
 
+mod api;
 pub mod certificate;
 pub mod common;
 pub mod deal;
 pub mod exit;
 pub mod layer;
+pub mod listing;
 pub mod log;
 pub mod manual;
 pub mod peer;
@@ -19,6 +21,7 @@ pub mod run;
 pub mod secret;
 pub mod source;
 mod stream;
+mod table;
 pub mod tracker;
 mod usage;
 pub mod value;
@@ -215,7 +218,9 @@ mod tests {
             let job = |arguments: &[&str]| {
                 let matches = command::<peer::Args>().try_get_matches_from(arguments);
                 let arguments = peer::Args::from_arg_matches(&matches.unwrap()).unwrap();
-                let mut job = arguments.check().unwrap();
+                let peer::Job::Play(mut job) = arguments.check().unwrap() else {
+                    panic!("something to play");
+                };
                 job.net.listen.asked = false;
                 format!("{job:?}")
             };

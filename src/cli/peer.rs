@@ -11,9 +11,10 @@ use super::common::{
 use super::deal::DealArgs;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
+use super::listing::List;
 use super::manual::{self, Manual};
-use super::value::{ChannelName, ChannelRef, Rotate, Shown};
-use super::{Tool, run};
+use super::value::{ChannelName, ChannelRef, PeerRef, Place, Rotate, Shown, TrackerUrl};
+use super::{Tool, run, usage};
 use crate::io::media::{self, Endpoint};
 
 /// Receive a live channel and write it to standard output.
@@ -25,10 +26,13 @@ use crate::io::media::{self, Endpoint};
 pub struct Args {
     /// Channel to play: p2ps://TRACKER/CHANNEL, p2ps://CHANNELID@HOST:PORT, or a ticket.
     #[arg(value_name = "CHANNEL")]
-    pub uri: Option<ChannelRef>,
+    pub uri: Option<PeerRef>,
     /// Channel to play, by its name at the trackers given, or by its id.
     #[arg(long, value_name = "NAME", help_heading = "Channel")]
     pub channel: Option<ChannelName>,
+    /// List the channels of the trackers given, or of p2ps://TRACKER/, and exit.
+    #[arg(long, help_heading = "Channel")]
+    pub list: bool,
     /// How the channel is found.
     #[command(flatten)]
     pub tracker: TrackerArgs,
@@ -132,6 +136,15 @@ pub struct Settings {
     pub log: Log,
 }
 
+/// What a peer is to do.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Receive a channel.
+    Play(Box<Settings>),
+    /// List channels.
+    List(List),
+}
+
 /// Whether an output is standard output.
 pub(super) const fn writes_stdout(output: &Endpoint) -> bool {
     matches!(output, Endpoint::Standard | Endpoint::Descriptor(1))
@@ -159,9 +172,12 @@ impl Tool for Args {
         ("from", "live"),
     ];
     const MANUAL: Manual = manual::PEER;
-    type Job = Box<Settings>;
+    type Job = Job;
 
-    fn check(self) -> Result<Box<Settings>, CliError> {
+    fn check(self) -> Result<Job, CliError> {
+        if self.list {
+            return self.list().map(Job::List);
+        }
         if self.no_upload {
             if self.serve.upload_limit.is_some() {
                 return Err(CliError::exclusive("--no-upload", "--upload-limit"));
@@ -173,7 +189,12 @@ impl Tool for Args {
         if self.uri.is_some() && self.channel.is_some() {
             return Err(CliError::exclusive("an address", "--channel"));
         }
-        let references = self.uri.into_iter().collect();
+        let reference: Option<ChannelRef> = match self.uri {
+            Some(PeerRef::Channel(channel)) => Some(channel),
+            Some(PeerRef::Trackers { why, .. }) => return Err(usage::bad_reference(&why)),
+            None => None,
+        };
+        let references = reference.into_iter().collect();
         let names = self.channel.into_iter().collect();
         let trackers = &self.tracker.tracker;
         let joins = self
@@ -189,7 +210,7 @@ impl Tool for Args {
         if self.no_upload {
             serve.max_children = Some(0);
         }
-        Ok(Box::new(Settings {
+        Ok(Job::Play(Box::new(Settings {
             join,
             outputs: self.output,
             skip: !self.no_skip,
@@ -203,10 +224,34 @@ impl Tool for Args {
             stats: self.stats.check(media)?,
             process: self.process.check(),
             log: self.log.check()?,
-        }))
+        })))
     }
 
-    fn run(settings: Box<Settings>, understood: &Understood) -> Result<Exit, CliError> {
-        run::peer(*settings, understood)
+    fn run(job: Job, understood: &Understood) -> Result<Exit, CliError> {
+        match job {
+            Job::Play(settings) => run::peer(*settings, understood),
+            Job::List(list) => list.run(),
+        }
+    }
+}
+
+impl Args {
+    /// Whose channels to list.
+    fn list(self) -> Result<List, CliError> {
+        let mut trackers: Vec<TrackerUrl> = self.tracker.tracker;
+        match self.uri {
+            Some(PeerRef::Trackers { trackers: at, .. }) => trackers.extend(at),
+            Some(PeerRef::Channel(ChannelRef::Uri(uri))) => match uri.place {
+                Place::Trackers { trackers: at, .. } => trackers.extend(at),
+                Place::Parents { .. } => {}
+            },
+            Some(PeerRef::Channel(ChannelRef::Ticket(ticket))) => trackers.extend(ticket.trackers),
+            None => {}
+        }
+        if trackers.is_empty() {
+            let why = "give --tracker or p2ps://TRACKER/";
+            return Err(CliError::usage("no tracker to list channels of", why));
+        }
+        Ok(List { trackers })
     }
 }

@@ -12,7 +12,9 @@ use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
-use super::{certificate, log, peer, print, relay, rendezvous, secret, source, stream, tracker};
+use super::{
+    certificate, listing, log, peer, print, relay, rendezvous, secret, source, stream, tracker,
+};
 use crate::io::clock::Clock;
 use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
@@ -267,7 +269,11 @@ impl Receiver<'_> {
         stream::block_on(async {
             let mut base = stream::Base::new(clock, self.net, self.process, progress)?;
             if self.process.dry_run {
-                return Ok(Exit::Done);
+                return if self.role == Role::Peer {
+                    listing::offers(self.joins)
+                } else {
+                    Ok(Exit::Done)
+                };
             }
             let mut options = self.output_options.clone();
             options.seed = base.rng.next_u64();

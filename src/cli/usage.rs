@@ -146,6 +146,12 @@ fn option_words(text: &str) -> String {
     }
 }
 
+/// An address that is none, in the form of every other error.
+pub(super) fn bad_reference(error: &ReferenceError) -> CliError {
+    let (what, why) = reference_parts(error, &error.to_string());
+    CliError::usage(what, why)
+}
+
 /// What and why of an error about an address: it names its own subject.
 fn reference_parts(error: &ReferenceError, line: &str) -> (String, String) {
     let why = match error {

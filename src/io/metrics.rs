@@ -1,22 +1,27 @@
-//! The metrics page: `--metrics ADDR:PORT` serves `/metrics`, `/healthz` and `/readyz`.
+//! The metrics page: `--metrics ADDR:PORT` serves `/metrics`, `/healthz`, `/readyz`, and `/history` of the last hour.
 //!
 //! The node's shell publishes a snapshot of the counters when it writes records; a scrape renders the last one. So a
 //! scrape costs the stream nothing and shows what the records show.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::stats::History;
 use crate::stats::counters::{Counters, Tool};
+use crate::stats::history::Sample;
 use crate::stats::prometheus::{self, Channel};
+use crate::stats::timestamp::Timestamp;
 
 /// The last snapshot of one node, shared between its shell and the server. Copies share it.
 #[derive(Clone, Debug)]
@@ -30,7 +35,9 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Latest {
+    node: String,
     channels: Vec<Channel>,
+    histories: Vec<History>,
     ready: bool,
 }
 
@@ -43,19 +50,26 @@ impl Shared {
         }))
     }
 
-    /// The labels of the channels, once they are known; nothing is counted yet on any of them.
-    pub fn set_channels(&self, labels: &[String]) {
+    /// The node's name and the labels of its channels, once they are known; nothing is counted yet on any of them.
+    pub fn set_channels(&self, node: &str, labels: &[String]) {
         let channels = labels.iter().map(|label| Channel {
             label: label.clone(),
             ..Channel::default()
         });
-        self.latest().channels = channels.collect();
+        let mut latest = self.latest();
+        latest.node = node.into();
+        latest.channels = channels.collect();
+        latest.histories = vec![History::default(); labels.len()];
     }
 
-    /// Replaces the snapshot of one channel, by its place among those given.
-    pub fn publish(&self, channel: usize, counters: &Counters) {
-        if let Some(channel) = self.latest().channels.get_mut(channel) {
-            channel.counters.clone_from(counters);
+    /// Replaces the snapshot of one channel, by its place among those given, and keeps what it says of quality now.
+    pub fn publish(&self, now: Timestamp, channel: usize, counters: &Counters) {
+        let latest = &mut *self.latest();
+        if let Some(known) = latest.channels.get_mut(channel) {
+            if let Some(history) = latest.histories.get_mut(channel) {
+                history.push(now, &known.counters, counters);
+            }
+            known.counters.clone_from(counters);
         }
     }
 
@@ -78,12 +92,13 @@ impl Shared {
     }
 }
 
-/// The three pages, to be served alone or beside others (the tracker's).
+/// The pages, to be served alone or beside others (the tracker's).
 pub fn router(shared: Shared) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/history", get(history))
         .with_state(shared)
 }
 
@@ -100,6 +115,48 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
+}
+
+/// Samples of all channels, `?since=` a time, of `?id=` this node.
+async fn history(
+    State(shared): State<Shared>,
+    Query(asked): Query<BTreeMap<String, String>>,
+) -> Response {
+    #[derive(Serialize)]
+    struct Row<'a> {
+        #[serde(flatten)]
+        sample: &'a Sample,
+        id: &'a str,
+        channel: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Rows<'a> {
+        samples: Vec<Row<'a>>,
+    }
+    let since = match asked.get("since").map(|since| Timestamp::parse(since)) {
+        Some(None) => {
+            let why = "since: need RFC 3339, in UTC";
+            let body = serde_json::json!({ "error": why, "code": "bad_request" });
+            return (StatusCode::BAD_REQUEST, axum::Json(body)).into_response();
+        }
+        Some(Some(since)) => since,
+        None => Timestamp::default(),
+    };
+    let latest = shared.latest();
+    let is_meant = asked.get("id").is_none_or(|id| *id == latest.node);
+    let channels = latest.channels.iter().zip(&latest.histories);
+    let rows = channels
+        .filter(|_| is_meant)
+        .flat_map(|(channel, history)| {
+            history.since(since).map(|sample| Row {
+                id: &latest.node,
+                channel: &channel.label,
+                sample,
+            })
+        });
+    let mut samples: Vec<Row<'_>> = rows.collect();
+    samples.sort_by_key(|row| row.sample.ts);
+    axum::Json(Rows { samples }).into_response()
 }
 
 /// Reads `ADDR:PORT`; without an address (`:9100`, `9100`) it is loopback, because the page is for administrators.
@@ -195,13 +252,14 @@ mod tests {
         assert!(page.contains("p2ps_build_info") && !page.contains("sent_packets"));
         shared.set_ready(true);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-        shared.set_channels(&["film".into(), "news".into()]);
+        shared.set_channels("3f", &["film".into(), "news".into()]);
         for (channel, sent_packets) in [(0, 7), (1, 9), (2, 11)] {
             let counters = Counters {
                 sent_packets,
                 ..Counters::default()
             };
-            shared.publish(channel, &counters);
+            let now = Timestamp::from_unix_micros(1_795_262_400_000_000 + sent_packets);
+            shared.publish(now, channel, &counters);
         }
         let page = fetch(address, "/metrics").await;
         assert!(page.contains("openmetrics-text"), "{page}");
@@ -212,6 +270,16 @@ mod tests {
             assert!(page.contains(expected), "{page}");
         }
         assert!(fetch(address, "/").await.starts_with("HTTP/1.1 404"));
+        let all = fetch(address, "/history").await;
+        let rows = "{\"samples\":[{\"ts\":\"2026-11-21T12:00:00.000007Z\",\"id\":\"3f\",\"channel\":\"film\"},\
+                    {\"ts\":\"2026-11-21T12:00:00.000009Z\",\"id\":\"3f\",\"channel\":\"news\"}]}";
+        assert!(all.ends_with(rows), "{all}");
+        let late = fetch(address, "/history?since=2026-11-21T12:00:00.000008Z&id=3f").await;
+        assert!(late.contains("news") && !late.contains("film"), "{late}");
+        let others = fetch(address, "/history?id=4f").await;
+        assert!(others.ends_with("{\"samples\":[]}"), "{others}");
+        let bad = fetch(address, "/history?since=now").await;
+        assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
 
         stop.send(()).expect("the server waits for it");
         server.await.expect("no panic").expect("no error");

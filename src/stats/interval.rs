@@ -55,7 +55,8 @@ pub struct Rates {
 }
 
 impl Rates {
-    fn between(before: &Counters, after: &Counters, elapsed: Duration) -> Self {
+    /// What two snapshots say that are `elapsed` apart.
+    pub(super) fn between(before: &Counters, after: &Counters, elapsed: Duration) -> Self {
         let grown = |field: fn(&Counters) -> u64| field(after).saturating_sub(field(before));
         let seconds = elapsed.as_secs_f64();
         let mbps = |bits: f64| finite(bits / seconds / 1e6, 6);

@@ -8,6 +8,7 @@
 
 pub mod analyse;
 pub mod counters;
+pub mod history;
 pub mod interval;
 pub mod neighbour;
 pub mod prometheus;
@@ -16,6 +17,7 @@ pub mod recorder;
 pub mod timestamp;
 
 pub use counters::{Counters, Path, Tool};
+pub use history::History;
 pub use interval::{End, Interval};
 pub use neighbour::{Neighbour, NeighbourCounters, Role};
 pub use record::{Head, Notice, Record, Start, State, StateChange};

@@ -53,10 +53,15 @@ impl Recorder {
         self.channel_name = (name != self.channel).then(|| name.into());
     }
 
+    /// The time stamp of a record that is made now.
+    pub fn timestamp(&self, now: Instant) -> Timestamp {
+        Timestamp::from_unix_micros(self.epoch.unix_micros(now))
+    }
+
     /// Any record, as a line.
     pub fn line(&self, now: Instant, record: Record) -> String {
         let head = Head {
-            ts: Timestamp::from_unix_micros(self.epoch.unix_micros(now)),
+            ts: self.timestamp(now),
             up_ms: micros(now - self.started) / 1000,
             tool: self.tool,
             node: self.node.clone(),

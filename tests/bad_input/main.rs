@@ -559,7 +559,9 @@ fn a_dry_run_leaves_nothing_behind() {
     for line in [
         "p2ps-source --channel film -i word --listen 127.0.0.1:0 --state-dir st --pid-file pid --dry-run",
         "p2ps-relay p2ps://t1/film --listen 127.0.0.1:0 --pid-file pid --dry-run",
-        "p2ps-peer p2ps://t1/film -o out.ts --listen 127.0.0.1:0 --pid-file pid --dry-run",
+        // Without a tracker there is nobody to ask.
+        "p2ps-peer p2ps://0f2525252525252525252525252525252525252525252525252525252525252525@127.0.0.1:9 -o out.ts \
+         --listen 127.0.0.1:0 --pid-file pid --dry-run",
         "p2ps-tracker --listen 127.0.0.1:0 --pid-file pid --dry-run",
     ] {
         let output = bench.run(line);

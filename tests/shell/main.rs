@@ -1,5 +1,6 @@
 //! The real programs on loopback: trees, faults, endpoints, signals, and what they say and write.
 
+mod ask;
 mod channels;
 mod endpoints;
 mod exits;
@@ -7,6 +8,7 @@ mod faults;
 mod harness;
 mod media;
 mod netns;
+mod page;
 mod provider;
 mod secrets;
 mod tls;

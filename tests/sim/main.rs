@@ -1,8 +1,8 @@
 //! Swarms in virtual time. `SEED=n` replays one world, `SEEDS=n` tries so many.
 
 mod nodes;
-mod requirements;
 mod placement;
+mod requirements;
 mod toy;
 mod toys;
 

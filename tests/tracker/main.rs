@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 mod announcers;
 mod garbage;
 mod limits;
+mod page;
 mod states;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";

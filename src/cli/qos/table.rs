@@ -5,38 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::answer::{Answer, Interval, Packet, Quality, Sample, Status, User};
+use crate::cli::table::{Column, render};
 use crate::cli::value::printable;
-
-/// Space between two columns.
-const GAP: &str = "  ";
-
-/// A column: its heading, whether numbers stand in it, and its cells.
-struct Column {
-    heading: String,
-    is_number: bool,
-    cells: Vec<String>,
-}
-
-impl Column {
-    fn text(heading: impl Into<String>, cells: Vec<String>) -> Self {
-        Self {
-            heading: heading.into(),
-            is_number: false,
-            cells,
-        }
-    }
-
-    fn number(heading: impl Into<String>, cells: Vec<String>) -> Self {
-        Self {
-            is_number: true,
-            ..Self::text(heading, cells)
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.cells.iter().all(String::is_empty)
-    }
-}
 
 /// A number as it is read aloud: at most four places behind the point, and none that are zero.
 pub(super) fn number(value: f64) -> String {
@@ -64,39 +34,7 @@ pub(super) fn table(answer: &Answer) -> String {
         Answer::History(samples) => samples_columns(samples),
         Answer::Rows(rows) => rows_columns(rows),
     };
-    if columns.iter().all(|column| column.cells.is_empty()) {
-        let none = columns.iter().map(|column| column.heading.as_str());
-        return format!("{}\n(none)\n", none.collect::<Vec<_>>().join(GAP));
-    }
-    let lines = columns.iter().map(|column| column.cells.len()).max();
-    let widths: Vec<usize> = columns
-        .iter()
-        .map(|column| {
-            let cells = column.cells.iter().chain([&column.heading]);
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let line = |cell: &dyn Fn(&Column) -> String| {
-        let mut line = String::new();
-        for (column, width) in columns.iter().zip(&widths) {
-            if !line.is_empty() {
-                line.push_str(GAP);
-            }
-            let text = cell(column);
-            let blank = " ".repeat(width.saturating_sub(text.chars().count()));
-            line += &if column.is_number {
-                blank + &text
-            } else {
-                text + &blank
-            };
-        }
-        line.trim_end().to_owned() + "\n"
-    };
-    let mut table = line(&|column| column.heading.clone());
-    for row in 0..lines.unwrap_or(0) {
-        table += &line(&|column| column.cells.get(row).cloned().unwrap_or_default());
-    }
-    table
+    render(&columns)
 }
 
 /// The columns of quality, those of which somebody has a value.
@@ -219,8 +157,15 @@ fn samples_columns(samples: &[Sample]) -> Vec<Column> {
         Column::text("TIME", times.collect()),
         Column::text("ID", ids.collect()),
     ];
-    columns.retain(|column| column.heading == "TIME" || !column.is_empty());
     columns.extend(quality_columns(&quality));
+    let more = |name: &'static str| samples.iter().map(move |sample| sample.more.get(name));
+    let used = more("used_mbps").map(|used| optional(used.and_then(Value::as_f64)));
+    let channels = more("channel").map(|name| name.and_then(Value::as_str).map(printable));
+    columns.extend([
+        Column::number("USED Mbit/s", used.collect()),
+        Column::text("CHANNEL", channels.map(Option::unwrap_or_default).collect()),
+    ]);
+    columns.retain(|column| column.heading == "TIME" || !column.is_empty());
     columns
 }
 

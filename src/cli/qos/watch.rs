@@ -3,15 +3,13 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::answer::Answer;
 use super::ask::Query;
 use super::table::table;
-use crate::cli::exit::{CliError, Exit};
+use crate::cli::api::{self, Fetch};
+use crate::cli::exit::CliError;
 use crate::cli::secret::read_token_file;
 use crate::cli::value::printable;
-use crate::io::http::{self, HttpError};
 
 /// Begins at the top left of a terminal, leaving what stands there to be written over.
 const HOME: &str = "\x1b[H";
@@ -21,9 +19,6 @@ const CLEAR: &str = "\x1b[2J";
 const LINE_END: &str = "\x1b[K\n";
 /// Clears everything below.
 const BELOW: &str = "\x1b[J";
-
-/// Fetches a document; the second is a token for its server.
-type Fetch<'a> = dyn FnMut(&str, Option<&str>) -> Result<http::Answer, HttpError> + 'a;
 
 /// What the conversation needs of the world.
 pub(super) struct World<'a> {
@@ -122,63 +117,9 @@ fn paint(out: &mut dyn Write, title: &str, note: &str, shown: &str) -> io::Resul
     out.write_all(page.as_bytes())
 }
 
-/// The answer of the first tracker that has one; else what went wrong, the answers before the silences.
 fn ask(query: &Query, token: Option<&str>, fetch: &mut Fetch<'_>) -> Result<Answer, CliError> {
-    let mut refused = None;
-    let mut silent = Vec::new();
-    for base in &query.urls {
-        let host = host_of(base);
-        match fetch(&query.url(base), token) {
-            Ok(answer) if answer.status == 200 => {
-                let read = Answer::read(query.subject, &answer.body);
-                match read {
-                    Ok(answer) => return Ok(answer),
-                    Err(why) => {
-                        let what = format!("bad answer of {host}");
-                        refused.get_or_insert_with(|| CliError::new(Exit::Failed, what, why));
-                    }
-                }
-            }
-            Ok(answer) => {
-                refused.get_or_insert_with(|| judge(query, host, &answer));
-            }
-            Err(error) => silent.push(format!("{host} ({error})")),
-        }
-    }
-    Err(refused.unwrap_or_else(|| {
-        let what = if query.urls.len() > 1 {
-            "cannot reach any tracker"
-        } else {
-            "cannot reach the tracker"
-        };
-        CliError::new(Exit::Unreachable, what, silent.join(", "))
-    }))
-}
-
-/// What an answer without rows says.
-fn judge(query: &Query, host: &str, answer: &http::Answer) -> CliError {
-    let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    let text = body["error"].as_str();
-    let said = text.map_or_else(|| format!("HTTP status {}", answer.status), str::to_owned);
-    let is_channel = body["code"].as_str().map_or_else(
-        || said.contains("channel"),
-        |code| code == "no_such_channel",
-    );
-    match (answer.status, &query.content) {
-        (404, Some(content)) if is_channel => {
-            let what = format!("no channel {content}");
-            CliError::new(Exit::NoChannel, what, format!("{host} knows none"))
-        }
-        (400, _) => CliError::usage(format!("not understood by {host}"), said),
-        (401..=403 | 409 | 429 | 503, _) => {
-            CliError::new(Exit::Refused, format!("refused by {host}"), said)
-        }
-        _ => CliError::new(Exit::Failed, format!("no answer from {host}"), said),
-    }
-}
-
-/// Host and port of a URL, as error lines name them.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
+    let urls: Vec<String> = query.urls.iter().map(|base| query.url(base)).collect();
+    api::ask(&urls, token, query.content.as_deref(), fetch, |body| {
+        Answer::read(query.subject, body)
+    })
 }

@@ -70,7 +70,7 @@ impl Opened {
             .iter()
             .map(|channel| Recorder::new(Instant::ZERO, clock.epoch(), self.tool, node, channel));
         if let Some(metrics) = &self.metrics {
-            metrics.set_channels(channels);
+            metrics.set_channels(node, channels);
         }
         let line: Option<Teller> = self.shows_lines.then(|| {
             let print: Teller = Box::new(|text: &str| {

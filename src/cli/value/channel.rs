@@ -343,6 +343,37 @@ impl fmt::Display for ChannelRef {
     }
 }
 
+/// What the first argument of a peer may be: a channel, or with `--list` only its trackers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerRef {
+    /// A channel.
+    Channel(ChannelRef),
+    /// `p2ps://TRACKER[:PORT][,…]` without a channel.
+    Trackers {
+        /// Whom to ask, in order; 1 to 16.
+        trackers: Vec<TrackerUrl>,
+        /// Why it is no channel.
+        why: ReferenceError,
+    },
+}
+
+impl FromStr for PeerRef {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let why = match text.parse() {
+            Ok(channel) => return Ok(Self::Channel(channel)),
+            Err(why) => why,
+        };
+        let hosts = text.strip_prefix(SCHEME).unwrap_or_default();
+        let hosts = hosts.strip_suffix('/').unwrap_or(hosts);
+        match parse_list(hosts, "tracker", TrackerUrl::parse_bare) {
+            Ok(trackers) => Ok(Self::Trackers { trackers, why }),
+            Err(_) => Err(why),
+        }
+    }
+}
+
 /// Why a text points to no channel. Displays as a whole error line without the tool's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -14,7 +14,7 @@ pub use crate::io::value::{
 
 pub use address::{Family, Host, ListenAddr, ParentAddr, Scheme, TrackerUrl};
 pub use channel::{
-    ChannelName, ChannelRef, ChannelUri, Place, ReferenceError, StartAt, UriOptions,
+    ChannelName, ChannelRef, ChannelUri, PeerRef, Place, ReferenceError, StartAt, UriOptions,
 };
 pub(crate) use channel::{LATENCY, TIMEOUT, WINDOW};
 pub use rotate::Rotate;

@@ -10,6 +10,7 @@ use super::{End, Engine, Run, peer_text};
 use crate::ids::{PeerId, SwarmId};
 use crate::io::lines::Sink;
 use crate::io::metrics::Shared;
+use crate::stats::timestamp::Timestamp;
 use crate::stats::{Counters, Notice, Record, Recorder, Start, State, StateChange};
 use crate::time::{Instant, micros};
 use crate::wire::ChannelDescription;
@@ -92,6 +93,12 @@ impl Reporter {
             start.swarm = swarms.get(channel).map(SwarmId::to_string);
             self.send(recorder.line(now, Record::Start(start)));
         }
+    }
+
+    /// Unix time at `now`, as records say it.
+    fn wall(&self, now: Instant) -> Timestamp {
+        let recorder = self.recorders.first();
+        recorder.map_or_else(Timestamp::default, |recorder| recorder.timestamp(now))
     }
 
     fn send(&self, line: String) {
@@ -287,7 +294,7 @@ impl Reporter {
             self.due += self.interval;
         }
         if let Some(metrics) = &self.metrics {
-            metrics.publish(0, counters);
+            metrics.publish(self.wall(now), 0, counters);
             metrics.set_ready(true);
         }
         if !self.sinks.is_empty()
@@ -374,7 +381,7 @@ impl Engine {
         for (channel, counters) in channels.iter().enumerate() {
             let reporter = &mut self.reporter;
             if let Some(metrics) = &reporter.metrics {
-                metrics.publish(channel, counters);
+                metrics.publish(reporter.wall(now), channel, counters);
             }
             if !reporter.sinks.is_empty()
                 && let Some(recorder) = reporter.recorders.get_mut(channel)

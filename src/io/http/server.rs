@@ -52,8 +52,8 @@ pub use page::Names;
 pub use tls::{Identity, TlsError};
 
 use body::{BodyError, read_body};
-use guard::IsLocal;
 use documents::{channel, channels, clusters, healthz, metrics, readyz};
+use guard::IsLocal;
 use page::Glance;
 use tls::Conversation;
 use traffic::{Traffic, Watched};

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::message::ErrorCode;
 use super::*;
 
+mod glance;
 mod listing;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";

@@ -72,9 +72,12 @@ const byLabel = (a, b) => label(a).localeCompare(label(b), "en", { numeric: true
 const subline = (node, compact) => {
   const parts = [node.role];
   if (node.kbps !== undefined && !compact) parts.push(rate(node.kbps));
-  if (node.slots_free !== undefined) parts.push(`${node.slots_free} free`);
+  // Whoever has no bound of its own has room for thousands.
+  if (node.slots_free !== undefined) parts.push(node.slots_free < 1000 ? `${node.slots_free} free` : "room");
   return parts.join(" · ");
 };
+
+const isNarrow = () => document.documentElement.clientWidth < 520;
 
 // Levels from left to right, every leaf on a line of its own, every parent in the middle of its children.
 const tree = (nodes) => {
@@ -91,7 +94,7 @@ const tree = (nodes) => {
     } else roots.push(node);
   }
   const box = { width: 148, height: 40, across: 190, down: rooted.length > 60 ? 46 : 52 };
-  const narrow = document.documentElement.clientWidth < 520;
+  const narrow = isNarrow();
   if (narrow) Object.assign(box, { width: 98, across: 116 });
   let line = 0;
   const places = new Map();
@@ -106,6 +109,9 @@ const tree = (nodes) => {
   const spots = [...places.values()];
   const columns = spots.reduce((most, spot) => Math.max(most, spot.column + 1), 1);
   const top = 22;
+  // Few levels spread out; many are scrolled.
+  const space = (byId("tree").clientWidth - box.width - 2) / Math.max(1, columns - 1);
+  box.across = Math.floor(Math.min(Math.max(space, box.across), 320));
   const width = (columns - 1) * box.across + box.width + 2;
   const height = top + Math.max(1, line) * box.down - (box.down - box.height) + 2;
   const x = (spot) => 1 + spot.column * box.across;
@@ -171,8 +177,10 @@ const statusTable = ({ columns, rows }) => [lists("Status", "what each is – wh
     ["users", ({ heading }) => (rows[heading] || []).map((row) => `${row.id}: ${quality(row)}`)],
   ])];
 
+const range = ({ over_mbps: over, to_mbps: to }) =>
+  (to === undefined ? `over ${number(over)} Mbit/s` : `${number(over)}–${number(to)} Mbit/s`);
 const intervalTable = ({ intervals, currency }) => [lists("Price by bandwidth", "ID: bandwidth, latency, jitter (status)",
-  intervals.map((interval) => ({ ...interval, heading: `${interval.name} Mbit/s` })), [
+  intervals.map((interval) => ({ ...interval, heading: range(interval) })), [
     ["price", (interval) => price(interval, currency)],
     ["users", (interval) => interval.users.map((row) => `${row.id}: ${quality(row)} (${text(row.status)})`)],
   ])];
@@ -205,7 +213,7 @@ const chosen = () => {
 
 const drawOverview = ({ channels, stats }) => {
   const tiles = [["channels", stats.channels], ["members", stats.peers], ["joins", stats.joins_total],
-    ["left", stats.leaves_total], ["refused", stats.rejects_total]];
+    ["refused", stats.rejects_total]];
   show("tiles", tiles, () => tiles.map(([name, value]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value.toLocaleString("en")))));
   byId("no-channel").hidden = channels.length > 0;
@@ -221,7 +229,7 @@ const drawOverview = ({ channels, stats }) => {
   const viewers = peers - sources - relays;
   byId("channel-line").textContent = [count(sources, "source", "sources"), count(relays, "relay", "relays"),
     count(viewers, "peer", "peers")].join(" · ");
-  show("tree", [nodes, document.documentElement.clientWidth < 520], () => tree(nodes));
+  show("tree", [nodes, document.documentElement.clientWidth], () => tree(nodes));
   show("nodes", nodes, nodeTable);
   const waiting = nodes.filter((node) => node.depth === undefined);
   const left = peers - nodes.length;
@@ -245,6 +253,7 @@ const drawProvider = async (name) => {
 };
 
 let since = new Date();
+let latest;
 let timer;
 let round = 0;
 
@@ -264,6 +273,7 @@ const refresh = async () => {
     const { status, body } = await ask("v1/overview");
     if (status !== 200) throw new Error(`HTTP status ${status}`);
     if (own !== round) return;
+    latest = body;
     const name = drawOverview(body);
     if (name !== undefined) await drawProvider(name);
     if (own !== round) return;
@@ -285,5 +295,6 @@ byId("token").addEventListener("submit", (event) => {
   refresh();
 });
 addEventListener("hashchange", refresh);
+addEventListener("resize", () => { if (latest) drawOverview(latest); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 refresh();
