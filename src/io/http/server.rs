@@ -244,7 +244,7 @@ impl Server {
     /// Clusters and their load.
     pub fn overview(&self) -> Overview {
         let now = (self.clock)();
-        self.service().registry().overview(now)
+        self.service().registry().clusters(now)
     }
 
     /// What the server counts below PPSTP.

@@ -125,7 +125,7 @@ impl Swarm {
 }
 
 impl Allowed<'_> {
-    fn admits(&self, peer: &Peer, swarm: &str) -> bool {
+    pub(super) fn admits(&self, peer: &Peer, swarm: &str) -> bool {
         let is_server = match peer.role {
             Some(role) => role != Role::Peer,
             // A plain peer does not say; who seeds is taken for a server.

@@ -79,9 +79,9 @@ fn an_offer_is_the_list_of_a_join_and_leaves_nothing_behind() {
     let before = registry.stats();
     let from: SocketAddr = addr("192.0.2.99:1");
     let offer = registry
-        .offer(at(1), from.ip(), "film")
+        .offer(at(1), from.ip(), "film", None)
         .expect("it is announced");
-    let again = registry.offer(at(1), from.ip(), "film");
+    let again = registry.offer(at(1), from.ip(), "film", None);
     assert_eq!(again.as_ref(), Some(&offer), "no slot was promised");
     assert_eq!(registry.stats(), before);
     let answer = post(
@@ -101,5 +101,5 @@ fn an_offer_is_the_list_of_a_join_and_leaves_nothing_behind() {
         (who, offer.depth),
         (vec!["source", "relay", "peer"], Some(2))
     );
-    assert_eq!(registry.offer(at(1), from.ip(), "news"), None);
+    assert_eq!(registry.offer(at(1), from.ip(), "news", None), None);
 }
