@@ -282,7 +282,8 @@ impl Announcer {
     pub fn set_facts(&mut self, now: Instant, facts: Facts) {
         let is_news = facts.depth != self.facts.depth
             || facts.parent != self.facts.parent
-            || (facts.slots_free == Some(0)) != (self.facts.slots_free == Some(0));
+            || facts.slots_free.map(|slots| slots == 0)
+                != self.facts.slots_free.map(|slots| slots == 0);
         self.facts = facts;
         if is_news {
             for tracker in &mut self.trackers {
