@@ -280,10 +280,10 @@ impl Announcer {
 
     /// Takes what the next request will say; a parent found or lost, and slots used up or free again, are told soon.
     pub fn set_facts(&mut self, now: Instant, facts: Facts) {
+        let has_room = |facts: &Facts| facts.slots_free.is_some_and(|slots| slots > 0);
         let is_news = facts.depth != self.facts.depth
             || facts.parent != self.facts.parent
-            || facts.slots_free.map(|slots| slots == 0)
-                != self.facts.slots_free.map(|slots| slots == 0);
+            || has_room(&facts) != has_room(&self.facts);
         self.facts = facts;
         if is_news {
             for tracker in &mut self.trackers {

@@ -529,6 +529,7 @@ fn a_member_below_another_parent_is_told_where_it_belongs() {
         .map(|(name, seed)| {
             let mut clone = Announcer::new(at(0), identity(name, Role::Peer), 1, rng(seed));
             clone.set_facts(at(0), below("source"));
+            clone.want_parents(at(0), false);
             clone
         })
         .collect();
