@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,9 +13,9 @@ use serde_json::{Map, Value};
 use super::api::{Fetch, ask};
 use super::common::{ChannelKey, Join};
 use super::exit::{CliError, Exit};
-use super::print;
 use super::table::{Column, render};
 use super::value::{TrackerUrl, printable};
+use super::{certificate, print};
 use crate::io::http;
 
 /// Whose channels to list.
@@ -22,6 +23,8 @@ use crate::io::http;
 pub struct List {
     /// Trackers to ask, all of them.
     pub trackers: Vec<TrackerUrl>,
+    /// Authorities to trust beside the usual ones.
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// A channel, as a tracker lists it.
@@ -48,6 +51,8 @@ struct Offer {
     status: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     price: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     parents: Vec<Parent>,
     #[serde(flatten)]
     more: Map<String, Value>,
@@ -71,6 +76,7 @@ struct Parent {
 impl List {
     /// Prints the channels of all trackers that answer.
     pub(super) fn run(self) -> Result<Exit, CliError> {
+        certificate::trust(self.tls_ca.as_deref())?;
         let terminal = io::stdout().is_terminal();
         print(list(&self.trackers, terminal, &mut http::fetch)?.as_bytes())
     }
@@ -147,7 +153,19 @@ fn offer(join: &Join, terminal: bool, fetch: &mut Fetch<'_>) -> Result<String, C
     let ChannelKey::Name(name) = &join.channel else {
         return Ok(String::new());
     };
-    let path = format!("/v1/offer?content={name}");
+    let mut path = format!("/v1/offer?content={name}");
+    let deal = &join.deal;
+    // Names and statuses need no escaping.
+    for (member, value) in [
+        ("packet", &deal.packet),
+        ("interval", &deal.interval),
+        ("seller", &deal.seller),
+        ("status", &deal.status),
+    ] {
+        if let Some(value) = value {
+            let _ = write!(path, "&{member}={value}");
+        }
+    }
     let urls: Vec<String> = join
         .trackers
         .iter()
@@ -156,7 +174,12 @@ fn offer(join: &Join, terminal: bool, fetch: &mut Fetch<'_>) -> Result<String, C
     if urls.is_empty() {
         return Ok(String::new());
     }
-    let offer: Offer = ask(&urls, None, Some(name.as_str()), fetch, read)?;
+    let mut offer: Offer = ask(&urls, None, Some(name.as_str()), fetch, read)?;
+    if let Some(why) = offer.refused {
+        let what = format!("refused on channel {name}");
+        return Err(CliError::new(Exit::Refused, what, why));
+    }
+    offer.status = offer.status.or_else(|| deal.status.clone());
     Ok(if terminal {
         words(&offer)
     } else {
@@ -209,7 +232,7 @@ fn words(offer: &Offer) -> String {
     text
 }
 
-/// `0.30 EUR/hour, silver`.
+/// `0.30 EUR/hour, silver, from provider`.
 fn price_words(price: &Value) -> String {
     let member = |name: &str| price[name].as_str().map(printable);
     let Some(mut words) = member("price") else {
@@ -221,10 +244,11 @@ fn price_words(price: &Value) -> String {
     if let Some(unit) = member("unit") {
         words += &format!("/{unit}");
     }
-    for name in ["packet", "interval", "seller"] {
-        if let Some(value) = member(name) {
-            words += &format!(", {name} {value}");
-        }
+    if let Some(terms) = member("terms") {
+        words += &format!(", {terms}");
+    }
+    if let Some(seller) = member("seller") {
+        words += &format!(", from {seller}");
     }
     words
 }
@@ -300,9 +324,10 @@ mod tests {
         );
     }
 
-    fn join(channel: &str) -> Join {
+    fn join(line: &str) -> Join {
         use crate::cli::peer::{Args, Job};
-        let arguments = ["p2ps-peer", channel].map(Into::into);
+        let line = format!("p2ps-peer {line}");
+        let arguments: Vec<_> = line.split(' ').map(Into::into).collect();
         let job = crate::cli::check::<Args>(&arguments, &|_| None);
         match job {
             Ok(Some(Job::Play(settings))) => settings.join,
@@ -313,7 +338,7 @@ mod tests {
     #[test]
     fn an_offer_names_parents_depth_price_and_status() {
         let body = json!({"content": "film", "depth": 3, "status": "c-c",
-        "price": {"price": "0.30", "currency": "EUR", "unit": "hour", "packet": "silver"},
+        "price": {"price": "0.30", "currency": "EUR", "unit": "hour", "terms": "silver", "seller": "C9"},
         "parents": [
             {"peer": "aa", "addr": "192.0.2.1:7850", "depth": 2, "slots_free": 1, "role": "relay"},
             {"peer": "bb", "addr": "192.0.2.2:7850"},
@@ -329,7 +354,7 @@ mod tests {
             Ok("film: level 3, from the first of these that has room\n  \
                 relay aa at 192.0.2.1:7850, level 2, 1 place free\n  \
                 peer bb at 192.0.2.2:7850\n  \
-                price 0.30 EUR/hour, packet silver\n  status c-c\n")
+                price 0.30 EUR/hour, silver, from C9\n  status c-c\n")
         );
         let line = offer(&join("p2ps://t/film"), false, &mut |_, _| {
             says(200, body.clone())
@@ -345,6 +370,26 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_is_for_what_is_wanted_of_a_provider() {
+        let mut asked = String::new();
+        let body = json!({"content": "film", "parents": []});
+        let wanted = join("p2ps://t/film --packet silver --serve clients,peers");
+        let line = offer(&wanted, false, &mut |url, _| {
+            asked = url.to_owned();
+            says(200, body.clone())
+        });
+        assert_eq!(
+            asked,
+            "http://t:7851/v1/offer?content=film&packet=silver&status=c-c,p"
+        );
+        let line = line.expect("an answer");
+        assert_eq!(
+            line,
+            "{\"content\":\"film\",\"status\":\"c-c,p\",\"parents\":[]}\n"
+        );
+    }
+
+    #[test]
     fn a_dry_run_ends_as_the_run_would() {
         for (answer, expected) in [
             (
@@ -353,6 +398,13 @@ mod tests {
             ),
             (Err(HttpError::Refused), Exit::Unreachable),
             (says(403, json!({"error": "not for you"})), Exit::Refused),
+            (
+                says(
+                    200,
+                    json!({"content": "film", "parents": [], "refused": "nobody sells gold"}),
+                ),
+                Exit::Refused,
+            ),
         ] {
             let failed = offer(&join("p2ps://t/film"), false, &mut |_, _| answer.clone());
             assert_eq!(failed.expect_err("no offer").exit, expected);

@@ -252,6 +252,7 @@ impl Args {
             let why = "give --tracker or p2ps://TRACKER/";
             return Err(CliError::usage("no tracker to list channels of", why));
         }
-        Ok(List { trackers })
+        let tls_ca = self.tracker.tls_ca;
+        Ok(List { trackers, tls_ca })
     }
 }

@@ -10,10 +10,10 @@ use std::thread;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::Tool;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
+use super::{Tool, certificate};
 use crate::io::http;
 use crate::stats::SCHEMA_JSON;
 
@@ -209,7 +209,10 @@ fn ask_tracker(
         },
     };
     let outcome = match args.query() {
-        Ok(Some(query)) => watch::run(&query, &mut world, terminal, out, err)?,
+        Ok(Some(query)) => match certificate::trust(query.tls_ca.as_deref()) {
+            Ok(()) => watch::run(&query, &mut world, terminal, out, err)?,
+            Err(error) => Err(error),
+        },
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };

@@ -8,7 +8,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Place, is_installed, left_out};
+use p2ps::tracker::provider::tariff::EXAMPLE;
+
+use crate::harness::{Place, is_installed, left_out, program};
 
 /// The page that a browser makes of an address, as it stands after some rounds; none where there is no browser.
 fn dom(test: &str, url: &str) -> Option<String> {
@@ -389,4 +391,100 @@ fn get(address: &str, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+}
+
+#[test]
+fn t_csp_3_the_same_rows_through_api_tool_and_page() {
+    let place = Place::new();
+    std::fs::write(place.path("tariff.toml"), EXAMPLE).expect("written");
+    let tracker = place
+        .program("p2ps-tracker", "tracker")
+        .args(["--store", "mem:", "--tariff", &place.arg("tariff.toml")])
+        .start();
+    let at = tracker.address();
+    let _source = place.source("source").args(["--tracker", &at]).start();
+    let channel = format!("p2ps://{at}/film");
+    let _peers = ["gold", "silver"].map(|packet| {
+        let output = place.arg(&format!("{packet}.ts"));
+        place
+            .receiver("p2ps-peer", packet, &channel)
+            .args([
+                "--packet",
+                packet,
+                "--serve",
+                "clients,peers",
+                "-o",
+                &output,
+            ])
+            .start()
+            .attached()
+    });
+    let row = |user: &Value| {
+        let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
+        [text("id"), text("status"), text("packet"), text("parent")]
+    };
+    let body: Value =
+        serde_json::from_str(&get(&at, "/v1/get_user_table?content=film")).expect("JSON");
+    let api: Vec<[String; 4]> = body["users"]
+        .as_array()
+        .expect("users")
+        .iter()
+        .map(row)
+        .collect();
+    let ids: Vec<&str> = api.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(ids, ["C1", "C2"], "{body}");
+    assert!(api.iter().all(|row| row[1] == "c-c,p"), "{api:?}");
+    let run = Command::new(program("p2ps-qos"))
+        .args(["users", &channel])
+        .output()
+        .expect("it runs");
+    let lines = String::from_utf8(run.stdout).expect("text");
+    let tool: Vec<[String; 4]> = lines
+        .lines()
+        .map(|line| row(&serde_json::from_str(line).expect("an object a line")))
+        .collect();
+    assert_eq!(tool, api);
+    for subject in [
+        "packets",
+        "intervals",
+        "clients",
+        "peers",
+        "qos",
+        "status",
+        "history",
+    ] {
+        let run = Command::new(program("p2ps-qos"))
+            .args([subject, &channel])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!((run.status.code(), &*said), (Some(0), ""), "{subject}");
+    }
+    let Some(dom) = dom(
+        "t_csp_3_the_same_rows_through_api_tool_and_page",
+        &format!("http://{at}/"),
+    ) else {
+        return;
+    };
+    let page: Vec<[String; 4]> = cells(&dom, "users")[1..]
+        .iter()
+        .map(|row| {
+            [
+                row[0].clone(),
+                row[4].clone(),
+                row[5].clone(),
+                row[8].clone(),
+            ]
+        })
+        .collect();
+    assert_eq!(page, api);
+    assert_eq!(
+        cells(&dom, "status")[0],
+        ["c", "c-c", "c-p", "c-c,p", "p", "p-p"]
+    );
+    assert_eq!(cells(&dom, "packets")[0], ["gold", "silver", "bronze"]);
+    // The tree calls them as the provider does.
+    for id in ids {
+        assert!(dom.contains(&format!(">{id}</text>")), "{id} in {dom}");
+    }
 }

@@ -123,7 +123,10 @@ pub struct CommonArgs {
     /// Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable.
     #[arg(long, value_name = "URL")]
     pub tracker: Vec<TrackerUrl>,
-    /// File with the session or administrator's token, mode 0600, where the tracker asks for one.
+    /// Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// File with the token of a session at the provider, mode 0600, where the tracker asks for one.
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round.
@@ -315,6 +318,8 @@ pub struct Query {
     pub members: Vec<(&'static str, String)>,
     /// From when on.
     pub since: Option<Since>,
+    /// Authorities to trust beside the usual ones.
+    pub tls_ca: Option<PathBuf>,
     /// The file with the token.
     pub token_file: Option<PathBuf>,
     /// Time between two rounds.
@@ -367,6 +372,7 @@ impl CommonArgs {
                 .collect(),
             content,
             since: None,
+            tls_ca: self.tls_ca.clone(),
             token_file: self.token_file.clone(),
             watch: self.watch.map(DurationValue::get),
             format: self.format,
@@ -459,6 +465,7 @@ impl HistoryArgs {
                     urls: vec![url.clone()],
                     members: Vec::new(),
                     since: None,
+                    tls_ca: common.tls_ca.clone(),
                     token_file: common.token_file.clone(),
                     watch: common.watch.map(DurationValue::get),
                     format: common.format,

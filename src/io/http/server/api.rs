@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, FORWARDED, ORIGIN};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, FORWARDED, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
@@ -40,10 +40,17 @@ pub(super) async fn get(
     if query.len() > PARAMS_MAX || query.iter().any(is_long) {
         return error(StatusCode::BAD_REQUEST, "too many or too long parameters");
     }
-    let params = query
+    let mut params: Params = query
         .into_iter()
         .map(|(name, value)| (name, Value::String(value)))
         .collect();
+    // A session in a header stays out of addresses, which end up in logs.
+    let session = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if let Some(session) = session {
+        params.insert("session".to_owned(), session.into());
+    }
     call(&server, &name, params, is_operator(remote, &headers)).await
 }
 

@@ -93,7 +93,7 @@ const tree = (nodes) => {
       children.get(parent.id).push(node);
     } else roots.push(node);
   }
-  const box = { width: 148, height: 40, across: 190, down: rooted.length > 60 ? 46 : 52 };
+  const box = { width: 184, height: 40, across: 226, down: rooted.length > 60 ? 46 : 52 };
   const narrow = isNarrow();
   if (narrow) Object.assign(box, { width: 98, across: 116 });
   let line = 0;
@@ -252,7 +252,7 @@ const drawProvider = async (name) => {
   if (good) TABLES.forEach(([id, , make], index) => show(id, answers[index].body, make));
 };
 
-let since = new Date();
+let since;
 let latest;
 let timer;
 let round = 0;
@@ -282,7 +282,7 @@ const refresh = async () => {
     byId("state").title = `updated ${clock(since)}`;
   } catch {
     if (own !== round) return;
-    say("gone", `no answer from the tracker; this is from ${clock(since)}`);
+    say("gone", since ? `no answer from the tracker; this is from ${clock(since)}` : "no answer from the tracker");
   }
   if (!document.hidden) timer = setTimeout(refresh, PERIOD_MS);
 };
