@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_peer_global_optspecs
-    string join \n channel= list tracker= parent= latency= from= timeout= o/output= no-skip blocking on-end= overwrite rotate= no-upload window= max-children= upload-limit= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n channel= list tracker= tls-ca= parent= latency= from= timeout= user= packet= interval= seller= below= serve= o/output= no-skip blocking on-end= overwrite rotate= no-upload window= max-children= upload-limit= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_peer_needs_command
@@ -26,11 +26,18 @@ end
 
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l channel -d 'Channel to play, by its name at the trackers given, or by its id' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l parent -d 'Fetch from this source, relay or peer: HOST[:PORT], port 7850 unless told. Repeatable, in order of preference' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l latency -d 'Play this long after the source signed, to leave time for repair: 0s to 10min [default: 1s]' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l from -d 'Where to begin [default: live]' -r -f -a "live\t'The newest point where a player can begin'
 oldest\t'The oldest such point that the neighbours still hold'"
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l timeout -d 'Give up when there is no first media after this long: 1ms to 1d [default: wait for ever]' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l user -d 'Name of the account at the provider [default: the peer\'s own id]' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l packet -d 'Buy this packet of the provider\'s tariff, such as gold' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l interval -d 'Buy by bandwidth interval, such as 5-10: from a client of that interval' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l seller -d 'Buy from this user, such as C9; alone, at the price of its interval' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l below -d 'Hang below this user as a free peer' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l serve -d 'Whom to serve: none, clients, peers, or clients,peers [default: none]' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -s o -l output -d 'Where the media goes: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/. Repeatable' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l on-end -d 'What to do when the source ends the channel' -r -f -a "exit\t'Play what is left, and exit'
 wait\t'Stay for the next stream under the same key'"

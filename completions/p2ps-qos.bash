@@ -88,7 +88,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__bandwidth)
-            opts="-h --content --tracker --token-file --watch --format --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -99,6 +99,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -168,7 +172,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__clients)
-            opts="-h --content --tracker --token-file --watch --format --bandwidth --latency --jitter --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --bandwidth --latency --jitter --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -179,6 +183,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -214,13 +222,17 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__clusters)
-            opts="-h --tracker --token-file --watch --format --help"
+            opts="-h --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -258,7 +270,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__direct__subcmd__clients)
-            opts="-h --content --tracker --token-file --watch --format --bandwidth --latency --jitter --packet --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --bandwidth --latency --jitter --packet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -269,6 +281,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -308,7 +324,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__history)
-            opts="-h --content --tracker --token-file --watch --format --since --id --from --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --since --id --from --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -319,6 +335,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -354,7 +374,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__intervals)
-            opts="-h --content --tracker --token-file --watch --format --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -365,6 +385,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -388,7 +412,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__jitter)
-            opts="-h --content --tracker --token-file --watch --format --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -399,6 +423,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -422,7 +450,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__latency)
-            opts="-h --content --tracker --token-file --watch --format --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -433,6 +461,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -456,7 +488,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__packets)
-            opts="-h --content --tracker --token-file --watch --format --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -467,6 +499,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -490,7 +526,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__peers)
-            opts="-h --content --tracker --token-file --watch --format --bandwidth --latency --jitter --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --bandwidth --latency --jitter --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -501,6 +537,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -536,7 +576,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__qos)
-            opts="-h --content --tracker --token-file --watch --format --fields --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --fields --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -547,6 +587,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -588,7 +632,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__status)
-            opts="-h --content --tracker --token-file --watch --format --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -599,6 +643,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -640,7 +688,7 @@ _p2ps__qos() {
             return 0
             ;;
         p2ps__subcmd__qos__subcmd__users)
-            opts="-h --content --tracker --token-file --watch --format --help"
+            opts="-h --content --tracker --tls-ca --token-file --watch --format --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -651,6 +699,10 @@ _p2ps__qos() {
                     return 0
                     ;;
                 --tracker)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

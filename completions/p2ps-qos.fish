@@ -62,7 +62,8 @@ complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand check" -s h -l help -d
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand schema" -s h -l help -d 'Print help'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -70,7 +71,8 @@ json\t'JSON lines'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand users" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -78,7 +80,8 @@ json\t'JSON lines'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand packets" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -86,7 +89,8 @@ json\t'JSON lines'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand intervals" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -97,7 +101,8 @@ complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -l jitter -d 
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clients" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -108,7 +113,8 @@ complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -l jitter -d 'O
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand peers" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -116,7 +122,8 @@ json\t'JSON lines'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand bandwidth" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -124,7 +131,8 @@ json\t'JSON lines'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand latency" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -132,7 +140,8 @@ json\t'JSON lines'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand jitter" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -143,7 +152,8 @@ jit\t'Jitter'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand qos" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -155,7 +165,8 @@ complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -l pac
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand direct-clients" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -163,7 +174,8 @@ json\t'JSON lines'"
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l content -d 'Channel by its name' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'
@@ -173,7 +185,8 @@ complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l id -d 'Onl
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -l from -d 'Read what a source, relay or peer kept itself: http://HOST:PORT/history at its --metrics address' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand history" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clusters" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r
-complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clusters" -l token-file -d 'File with the session or administrator\'s token, mode 0600, where the tracker asks for one' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clusters" -l tls-ca -d 'Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones' -r -F
+complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clusters" -l token-file -d 'File with the token of a session at the provider, mode 0600, where the tracker asks for one' -r -F
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clusters" -l watch -d 'Ask again and again: on a terminal the table is painted anew, elsewhere every row says its round' -r
 complete -c p2ps-qos -n "__fish_p2ps_qos_using_subcommand clusters" -l format -d 'A table for people, or JSON lines; the default is a table on a terminal and JSON lines elsewhere' -r -f -a "auto\t'A table on a terminal, JSON lines elsewhere'
 table\t'A table'

@@ -26,7 +26,7 @@ _p2ps__relay() {
 
     case "${cmd}" in
         p2ps__relay)
-            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --output --window --max-children --upload-limit --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
+            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --output --window --max-children --upload-limit --cluster --capacity --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -77,6 +77,14 @@ _p2ps__relay() {
                     return 0
                     ;;
                 --upload-limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --capacity)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -26,7 +26,7 @@ _p2ps__tracker() {
 
     case "${cmd}" in
         p2ps__tracker)
-            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --listen --bind-dev --ipv4 --ipv6 --store --state-dir --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
+            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --placement --networks --session-length --graph --hub-cap --listen --bind-dev --ipv4 --ipv6 --store --state-dir --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -41,6 +41,26 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --tls-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --placement)
+                    COMPREPLY=($(compgen -W "list psp balanced star" -- "${cur}"))
+                    return 0
+                    ;;
+                --networks)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --session-length)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --graph)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hub-cap)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

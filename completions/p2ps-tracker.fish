@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_tracker_global_optspecs
-    string join \n insecure-http tariff= tls-cert= tls-key= listen= bind-dev= 4/ipv4 6/ipv6 store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n insecure-http tariff= tls-cert= tls-key= placement= networks= session-length= graph= hub-cap= listen= bind-dev= 4/ipv4 6/ipv6 store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_tracker_needs_command
@@ -27,6 +27,14 @@ end
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tariff -d 'Sell streams by this tariff: packets, bandwidth intervals and their prices, in TOML; read again on HUP' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-cert -d 'Serve HTTPS with this certificate chain (PEM, our own first); read again on HUP' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-key -d 'Private key of the certificate (PEM, mode 0600)' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l placement -d 'Whom newcomers are sent to' -r -f -a "list\t'Whoever has free slots, nearest to the source first'
+psp\t'Supporting viewers of the nearest cluster, then its server, then another cluster'
+balanced\t'A place in a balanced tree of six levels'
+star\t'The source, all of them'"
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l networks -d 'Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l session-length -d 'Length of a session until some have ended, for what psp compares itself with: 1s to 1d [default: 1h]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l graph -d 'Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l hub-cap -d 'Most neighbours of anybody but the source, for balanced: 2 to 1000' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l listen -d 'Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one [default: 127.0.0.1:7851]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l bind-dev -d 'Use this network interface only' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
