@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use p2ps::tracker::provider::tariff::EXAMPLE;
 
-use crate::harness::{Place, is_installed, left_out, program};
+use crate::harness::{Place, Running, is_installed, left_out, program};
 
 /// The page that a browser makes of an address, as it stands after some rounds; none where there is no browser.
 fn dom(test: &str, url: &str) -> Option<String> {
@@ -304,6 +304,25 @@ fn a_tracker_that_is_gone_is_said_to_be() {
     assert!(words.starts_with("no answer from the tracker"), "{words}");
 }
 
+/// Waits until everybody told the tracker how deep he is: these levels.
+fn overview(at: &str, source: &Running, levels: &[u64]) -> Value {
+    let told = (0..600).find_map(|_| {
+        let overview: Value = serde_json::from_str(&get(at, "/v1/overview")).expect("JSON");
+        let tree = overview["channels"][0]["tree"].as_array().cloned();
+        let depths: Vec<u64> = tree
+            .iter()
+            .flatten()
+            .filter_map(|node| node["depth"].as_u64())
+            .collect();
+        if depths != levels {
+            source.interval();
+            return None;
+        }
+        Some(overview)
+    });
+    told.expect("everybody reports within a minute")
+}
+
 #[test]
 fn the_page_draws_who_receives_from_whom() {
     let place = Place::new();
@@ -336,22 +355,7 @@ fn the_page_draws_who_receives_from_whom() {
         (peer, start["node"].as_str().expect("a name").to_owned())
     });
     // Every one of them has told the tracker whom it receives from.
-    let told = (0..600).find_map(|_| {
-        let text = get(&at, "/v1/overview");
-        let overview: Value = serde_json::from_str(&text).expect("JSON");
-        let tree = overview["channels"][0]["tree"].as_array().cloned();
-        let depths: Vec<u64> = tree
-            .iter()
-            .flatten()
-            .filter_map(|node| node["depth"].as_u64())
-            .collect();
-        if depths != [1, 2, 3, 3] {
-            source.interval();
-            return None;
-        }
-        Some(overview)
-    });
-    let overview = told.expect("everybody reports within a minute");
+    let overview = overview(&at, &source, &[1, 2, 3, 3]);
     let channel = &overview["channels"][0];
     assert_eq!(
         (&channel["peers"], &channel["sources"], &channel["relays"]),
@@ -386,7 +390,7 @@ fn the_page_draws_who_receives_from_whom() {
 fn get(address: &str, path: &str) -> String {
     use std::io::Read as _;
     let mut stream = TcpStream::connect(address).expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
@@ -402,7 +406,7 @@ fn t_csp_3_the_same_rows_through_api_tool_and_page() {
         .args(["--store", "mem:", "--tariff", &place.arg("tariff.toml")])
         .start();
     let at = tracker.address();
-    let _source = place.source("source").args(["--tracker", &at]).start();
+    let source = place.source("source").args(["--tracker", &at]).start();
     let channel = format!("p2ps://{at}/film");
     let _peers = ["gold", "silver"].map(|packet| {
         let output = place.arg(&format!("{packet}.ts"));
@@ -419,6 +423,7 @@ fn t_csp_3_the_same_rows_through_api_tool_and_page() {
             .start()
             .attached()
     });
+    overview(&at, &source, &[1, 2, 2]);
     let row = |user: &Value| {
         let text = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
         [text("id"), text("status"), text("packet"), text("parent")]

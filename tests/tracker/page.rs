@@ -15,7 +15,7 @@ fn header<'a>(answer: &'a str, name: &str) -> &'a str {
 }
 
 async fn fetch(tracker: &Tracker, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     tracker.raw(request.as_bytes()).await
 }
 
@@ -47,7 +47,7 @@ async fn s_42_the_page_may_load_itself_and_nothing_else() {
     }
     // POST is PPSTP on any path, also on this one.
     let answer = tracker
-        .raw(b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        .raw(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
         .await;
     assert_eq!(
         header(&answer, "content-type"),
