@@ -19,10 +19,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, sleep_until};
 
 /// The tariff that comes with the sources.
-const TARIFF: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/src/tracker/provider/tariff.toml"
-);
+const TARIFF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/tariff.toml");
 
 /// Relays with 60,000 slots each.
 const SERVERS: u64 = 2;

@@ -217,6 +217,12 @@ pub const TRACKER: Manual = Manual {
         "The file of --networks has tables [[network]] with subnet (address/length) and any of asn, country, cluster, \
          and [[link]] with from, to (clusters, or source), latency_ms, capacity_mbps. The file of --graph has one \
          table [friends]: peer id = [peer ids]. Clusters and their load: GET /v1/clusters.",
+        "--tariff makes the tracker a provider (examples/tariff.toml explains every member). Its API: login, choose, contract, \
+         join, set_status, leave as POST /v1/NAME with a JSON object; get_user_table, get_price_packets, get_price_intervals, \
+         get_clients, get_peers, get_bandwidth, get_latency, get_jitter, get_bandwidth_and_latency, get_qos, \
+         get_direct_clients_of_packet, get_clients_status and history also as GET /v1/NAME?content=CHANNEL. A POST shows the \
+         session that login gave; a GET needs none from this machine, which alone may ask for get_contracts and get_ledger. \
+         Accounts are names that viewers give; nothing of a contract is lost when the tracker is killed.",
         "A browser finds a page at the address of the tracker: channels, the tree of each drawn, users, prices. It reads \
          and never writes, and loads nothing from anywhere else. /v1/channels, /v1/overview and /v1/offer?content=NAME \
          say the same in JSON.",

@@ -10,8 +10,8 @@ const ENTRIES_MAX: usize = 32;
 /// Longest name of a packet, in characters.
 const NAME_CHARS_MAX: usize = 32;
 
-/// The tariff that the manual page shows, and that `--tariff` without a file of one's own begins with.
-pub const EXAMPLE: &str = include_str!("tariff.toml");
+/// A tariff to begin with, which stands among the examples.
+pub const EXAMPLE: &str = include_str!("../../../examples/tariff.toml");
 
 /// What quality a user has, as far as it is known: of the path from the source to the user, and the user's uplink.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
