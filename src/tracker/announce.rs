@@ -11,20 +11,25 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::message::{
-    Action, AddressKind, Body, ChannelInfo, Connect, Deal, Decimal, Find, Grant, Parent, PeerAddr,
-    PeerMode, PeerNum, Redirect, RejectCode, Request, RequestExt, Response, Role, Stat,
-    SwarmAction,
+    Action, AddressKind, Body, ChannelAuth, ChannelInfo, Connect, Deal, Decimal, Find, Grant,
+    Parent, PeerAddr, PeerMode, PeerNum, Redirect, RejectCode, Request, RequestExt, Response, Role,
+    Stat, SwarmAction,
 };
+use super::ticket::Revocation;
 use crate::rng::Rng;
 use crate::time::Instant;
 
+mod access;
 mod answers;
 mod meter;
 
 #[cfg(test)]
 mod tests;
 
+pub use access::Credentials;
 pub use meter::Meter;
+
+use access::Held;
 
 /// Most trackers spoken to; further ones are not used.
 pub const TRACKERS_MAX: usize = 8;
@@ -164,6 +169,12 @@ pub enum Event {
         /// What happened, for people.
         why: String,
     },
+    /// What opens the channel at neighbours, in place of the one before.
+    Ticket(Bytes),
+    /// How the channel is kept, as all trackers together say; told when that changes.
+    Auth(ChannelAuth),
+    /// Whose tickets are void though they have not ended; told when that changes.
+    Revoked(Vec<Revocation>),
     /// A tracker answers again after [`Event::Unreachable`].
     Recovered {
         /// Position in the list of trackers.
@@ -212,6 +223,7 @@ struct Tracker {
     parents: Vec<Parent>,
     redirect: Option<Redirect>,
     cluster: Option<String>,
+    held: Held,
 }
 
 impl Tracker {
@@ -234,6 +246,8 @@ pub struct Announcer {
     is_leaving: bool,
     channel: Option<ChannelInfo>,
     granted: Option<Grant>,
+    credentials: Option<Credentials>,
+    revoked: Vec<Revocation>,
     events: VecDeque<Event>,
 }
 
@@ -257,6 +271,7 @@ impl Announcer {
             parents: Vec::new(),
             redirect: None,
             cluster: None,
+            held: Held::default(),
         };
         Self {
             is_wanting: identity.role != Role::Source,
@@ -269,6 +284,8 @@ impl Announcer {
             is_leaving: false,
             channel: None,
             granted: None,
+            credentials: None,
+            revoked: Vec::new(),
             events: VecDeque::new(),
         }
     }
@@ -445,7 +462,7 @@ impl Announcer {
             transaction_id: format!("{:08x}-{}", self.transaction_prefix, self.transactions),
             peer_id: self.identity.peer_id.clone(),
             body: self.body(kind),
-            ext: (!is_plain).then(|| self.ext(kind)),
+            ext: (!is_plain).then(|| self.ext(now, index, kind)),
         };
         if let Some(tracker) = self.trackers.get_mut(index) {
             if kind != Kind::Leave {
@@ -508,7 +525,7 @@ impl Announcer {
         }
     }
 
-    fn ext(&self, kind: Kind) -> RequestExt {
+    fn ext(&self, now: Instant, index: usize, kind: Kind) -> RequestExt {
         let (identity, facts) = (&self.identity, &self.facts);
         let is_source = identity.role == Role::Source;
         let announced = kind == Kind::Join && is_source;
@@ -527,7 +544,10 @@ impl Announcer {
             parent: facts.parent.clone(),
             sent_kbps: facts.sent_kbps,
             jitter_us: facts.jitter_us,
-            deal: identity.deal.clone(),
+            deal: Deal {
+                user: self.user().or_else(|| identity.deal.user.clone()),
+                ..identity.deal.clone()
+            },
             kbps: facts.kbps,
             loss: facts.loss,
             buffer_s: facts
@@ -536,6 +556,7 @@ impl Announcer {
             latency_us: facts.latency_us,
             cluster: identity.service.as_ref().map(|of| of.cluster.clone()),
             capacity_kbps: identity.service.as_ref().map(|of| of.capacity_kbps),
+            access: self.access(now, index),
             ..RequestExt::default()
         }
     }

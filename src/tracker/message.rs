@@ -14,6 +14,7 @@ pub use super::json::{
     IDENTIFIER_BYTES_MAX, RESPONSE_BYTES_MAX, STRING_BYTES_MAX, SWARM_ID_BYTES_MAX,
 };
 
+mod access;
 mod codes;
 mod decimal;
 mod ext;
@@ -23,6 +24,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use access::{AccessRequest, AccessResponse, ChannelAuth, Secret};
 pub use codes::{ErrorCode, Reject, RejectCode};
 pub use decimal::Decimal;
 pub use ext::{Deal, EXT_VERSION, Grant, Redirect, RequestExt, ResponseExt};

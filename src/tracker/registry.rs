@@ -17,9 +17,11 @@ use super::message::{
     Stat, SwarmResult,
 };
 use super::placement::{PeerNo, Placed, Placement, list::Listed};
+use super::ticket::office::TicketOffice;
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
+mod access;
 mod choice;
 mod config;
 mod members;
@@ -139,6 +141,7 @@ pub struct Registry {
     gone: Vec<(Arc<str>, bool)>,
     stats: Stats,
     placement: Box<dyn Placement>,
+    office: Option<TicketOffice>,
 }
 
 /// Whom a provider lets somebody ask; whoever is not named here is not told of.
@@ -173,7 +176,18 @@ impl Registry {
             gone: Vec::new(),
             stats: Stats::default(),
             placement: Box::new(Listed),
+            office: None,
         }
+    }
+
+    /// Lets `office` say who may do what, and give tickets.
+    pub fn set_office(&mut self, office: TicketOffice) {
+        self.office = Some(office);
+    }
+
+    /// Who says who may do what.
+    pub const fn office(&mut self) -> Option<&mut TicketOffice> {
+        self.office.as_mut()
     }
 
     /// Answers the body of one POST from `from`, the other end of its connection.
@@ -224,6 +238,13 @@ impl Registry {
             .get(request.peer_id.as_str())
             .and_then(|at| at.get(&ip))
             .copied();
+        let user = match self.greet(now, request) {
+            Ok(user) => user,
+            Err(refusal) => {
+                let with_reason = request.ext.is_some();
+                return self.refuse(request.transaction_id.clone(), with_reason, refusal);
+            }
+        };
         let answer = match &request.body {
             Body::Connect(connect) => {
                 self.stats.connects_total += 1;
@@ -258,6 +279,7 @@ impl Registry {
         };
         match answer {
             Ok(mut response) => {
+                self.give_tickets(now, request, user.as_deref(), &mut response);
                 if request.ext.is_some() {
                     response.report_interval_s = Some(self.config.report_interval.as_secs().max(1));
                 }

@@ -5,6 +5,8 @@
 //! to anybody else (S-45). They hold for minutes and are renewed; what must end sooner is told by [`Revocations`].
 
 pub mod check;
+pub mod office;
+pub mod orders;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -434,7 +436,7 @@ impl Ticket {
 }
 
 /// A user was shut out: what he was given up to then is void.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Revocation {
     /// Who.
     pub user: String,

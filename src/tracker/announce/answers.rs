@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Announcer, BACK_OFF, BACK_OFF_LONG, Event, FIND_PAUSE, FIND_REFRESH, Kind, Outgoing,
-    PARENTS_MAX, REPORT_INTERVAL, REPORT_INTERVAL_S,
+    PARENTS_MAX, REPORT_INTERVAL, REPORT_INTERVAL_S, REPORT_SOON,
 };
 use crate::time::Instant;
 use crate::tracker::address::{Scope, scope};
@@ -44,8 +44,16 @@ impl Announcer {
                 }
                 self.rejoin(index, now);
             }
+            // A ticket ends while its tracker cannot be reached, or with the key of a tracker that was set up anew.
+            (ErrorCode::AuthenticationRequired, _) if self.drop_ticket(index) => {
+                self.answered(index);
+                self.rejoin(index, now);
+            }
             (
-                ErrorCode::ForbiddenAction | ErrorCode::BadRequest | ErrorCode::ServiceUnavailable,
+                ErrorCode::ForbiddenAction
+                | ErrorCode::BadRequest
+                | ErrorCode::ServiceUnavailable
+                | ErrorCode::AuthenticationRequired,
                 Some(reject),
             ) => {
                 self.answered(index);
@@ -76,7 +84,8 @@ impl Announcer {
             return;
         }
         let results = response.swarm_result;
-        let ext = response.ext.unwrap_or_default();
+        let mut ext = response.ext.unwrap_or_default();
+        let access = std::mem::take(&mut ext.access);
         let resolved = results.iter().find(|result| result.is_ok);
         if kind == Kind::Join {
             // The first tracker that knows the name says which swarm it is; others follow.
@@ -97,6 +106,7 @@ impl Announcer {
                 return;
             }
         }
+        self.take_access(now, index, access);
         if let Some(grant) = ext.grant
             && self.granted.as_ref() != Some(&grant)
         {
@@ -144,6 +154,9 @@ impl Announcer {
             tracker.report_interval = interval;
         }
         tracker.report_at = now + wait.min(tracker.report_interval * 11 / 10);
+        if let Some(renew_at) = tracker.held.renew_at {
+            tracker.report_at = tracker.report_at.min(renew_at.max(now + REPORT_SOON));
+        }
         if tracker.has_news {
             tracker.report_at = tracker.soon(now);
         }

@@ -98,11 +98,13 @@ pub enum RejectCode {
     NotAdmitted,
     /// The payment is under way.
     PaymentPending,
+    /// The peer has not shown that it may do that: no ticket, a bad one, or one that allows less.
+    Unauthorized,
 }
 
 impl RejectCode {
     /// Every reason, in the order of [`index`](Self::index).
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BadRequest,
         Self::Version,
         Self::NotRegistered,
@@ -113,6 +115,7 @@ impl RejectCode {
         Self::Full,
         Self::NotAdmitted,
         Self::PaymentPending,
+        Self::Unauthorized,
     ];
 
     /// Position in [`ALL`](Self::ALL).
@@ -133,6 +136,7 @@ impl RejectCode {
             Self::Full => "full",
             Self::NotAdmitted => "not_admitted",
             Self::PaymentPending => "payment_pending",
+            Self::Unauthorized => "unauthorized",
         }
     }
 
@@ -148,6 +152,7 @@ impl RejectCode {
             | Self::BadDescription
             | Self::NotAdmitted => ErrorCode::ForbiddenAction,
             Self::Full | Self::PaymentPending => ErrorCode::ServiceUnavailable,
+            Self::Unauthorized => ErrorCode::AuthenticationRequired,
         }
     }
 }

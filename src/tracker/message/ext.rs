@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::{ChannelInfo, Decimal, Parent, Reject, Role};
+use super::{AccessRequest, AccessResponse, ChannelInfo, Decimal, Parent, Reject, Role};
 
 /// Version of our member `x_ext`.
 pub const EXT_VERSION: u64 = 1;
@@ -72,6 +72,9 @@ pub struct RequestExt {
     /// What it wants of a provider.
     #[serde(flatten)]
     pub deal: Deal,
+    /// Who asks.
+    #[serde(flatten)]
+    pub access: AccessRequest,
 }
 
 /// What a peer wants of a provider that sells the channel, and who it says it is.
@@ -115,6 +118,7 @@ impl Default for RequestExt {
             jitter_us: None,
             sent_kbps: None,
             deal: Deal::default(),
+            access: AccessRequest::default(),
             cluster: None,
             capacity_kbps: None,
             loss: None,
@@ -147,6 +151,9 @@ pub struct ResponseExt {
     /// The cluster that a relay is to serve, where it left that to the tracker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// Tickets.
+    #[serde(flatten)]
+    pub access: AccessResponse,
 }
 
 /// Another cluster than the asker's own serves it.

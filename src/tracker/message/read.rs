@@ -13,7 +13,7 @@ use super::{
     Action, AddressKind, Body, ChannelInfo, Connect, Deal, Decimal, ErrorCode, Find, Grant, Parent,
     PeerAddr, PeerInfo, PeerMode, PeerNum, Redirect, Reject, RejectCode, Request, RequestError,
     RequestExt, Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX,
-    VERSION, is_channel_name,
+    VERSION, access, is_channel_name,
 };
 use crate::tracker::json::{
     self, ADDRESSES_MAX, BODY_BYTES_MAX, IDENTIFIER_BYTES_MAX, RESPONSE_BYTES_MAX,
@@ -117,7 +117,7 @@ pub(super) fn response(body: &[u8]) -> Needed<Response> {
 }
 
 /// A whole number, also written as a string (RFC 7846 §4.1.1, example).
-fn integer(value: &Value) -> Option<u64> {
+pub(super) fn integer(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),
         Value::String(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
@@ -144,7 +144,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// An array, or the one object that should have been in it.
-fn list(value: Option<&Value>) -> &[Value] {
+pub(super) fn list(value: Option<&Value>) -> &[Value] {
     match value {
         Some(Value::Array(array)) => array,
         Some(object @ Value::Object(_)) => std::slice::from_ref(object),
@@ -318,15 +318,16 @@ fn title(object: &Map<String, Value>) -> Needed<Option<String>> {
     Ok(Some(title.to_owned()))
 }
 
-fn description(object: &Map<String, Value>) -> Needed<Option<Bytes>> {
+/// Bytes in base64.
+pub(super) fn bytes_of(object: &Map<String, Value>, member: &str) -> Needed<Option<Bytes>> {
     object
-        .get("description")
+        .get(member)
         .and_then(Value::as_str)
         .map(|text| {
             BASE64
                 .decode(text.as_bytes())
                 .map(Bytes::from)
-                .map_err(|_| "description: not base64".to_owned())
+                .map_err(|_| format!("{member}: not base64"))
         })
         .transpose()
 }
@@ -343,7 +344,7 @@ fn request_ext(object: &Map<String, Value>) -> Needed<RequestExt> {
         role: object.get("role").and_then(role),
         channel,
         title: title(object)?,
-        description: description(object)?,
+        description: bytes_of(object, "description")?,
         port: object.get("port").and_then(small),
         uplink_kbps: number("uplink_kbps"),
         slots_free: object.get("slots_free").and_then(small),
@@ -361,6 +362,7 @@ fn request_ext(object: &Map<String, Value>) -> Needed<RequestExt> {
         loss: object.get("loss").and_then(Decimal::from_value),
         buffer_s: object.get("buffer_s").and_then(Decimal::from_value),
         deal: deal(object)?,
+        access: access::request(object)?,
     })
 }
 
@@ -427,6 +429,7 @@ fn response_ext(object: &Map<String, Value>) -> ResponseExt {
             .and_then(redirect),
         move_to: object.get("move_to").and_then(parent),
         cluster: cluster(object),
+        access: access::response(object),
     }
 }
 
@@ -482,7 +485,7 @@ fn channel_info(object: &Map<String, Value>) -> Option<ChannelInfo> {
             .to_owned(),
         swarm_id: swarm_id(object).ok().filter(|swarm| !swarm.is_empty())?,
         title: title(object).ok()?,
-        description: description(object).ok()?,
+        description: bytes_of(object, "description").ok()?,
     })
 }
 

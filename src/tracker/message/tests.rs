@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use super::*;
+use crate::ids::PeerKey;
+use crate::tracker::ticket::Revocation;
 
 const SOURCE_SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
 
@@ -154,6 +156,12 @@ fn our_own_members_come_back_as_they_went() {
             capacity_kbps: Some(100_000),
             loss: Some(Decimal::from_millionths(12_500)),
             buffer_s: Some(Decimal::from_millionths(1_500_000)),
+            access: AccessRequest {
+                key: Some(PeerKey::from_bytes([0xab; 32])),
+                token: Secret::new("s3cret"),
+                ticket: Some(Bytes::from_static(b"ticket")),
+                renew: true,
+            },
             ..RequestExt::default()
         }),
     };
@@ -197,6 +205,18 @@ fn our_own_members_come_back_as_they_went() {
             role: None,
         }),
         cluster: Some("east".to_owned()),
+        access: AccessResponse {
+            auth: Some(ChannelAuth {
+                issuers: vec![PeerKey::from_bytes([1; 32])],
+                closed: true,
+            }),
+            user_ticket: Some(Bytes::from_static(b"user")),
+            channel_ticket: Some(Bytes::from(vec![7; 1180])),
+            revoked: vec![Revocation {
+                user: "anna".to_owned(),
+                at: 1_795_262_400,
+            }],
+        },
     });
     assert_eq!(
         Response::from_json(response.to_json().as_bytes()),

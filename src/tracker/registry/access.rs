@@ -1,0 +1,103 @@
+//! Who may do what, and the tickets that say so: what the registry knows of channels, put to the ticket office.
+
+use super::{Refusal, Registry};
+use crate::time::Instant;
+use crate::tracker::message::{AccessRequest, Action, Body, Request, Response, ResponseExt};
+use crate::tracker::ticket::office::Visit;
+
+impl Registry {
+    /// Who asks, when he said so.
+    pub(super) fn greet(&self, now: Instant, request: &Request) -> Result<Option<String>, Refusal> {
+        let Some(office) = &self.office else {
+            return Ok(None);
+        };
+        // Nobody needs leave to go.
+        if let Body::Connect(connect) = &request.body
+            && connect
+                .swarm_action
+                .iter()
+                .all(|action| action.action == Action::Leave)
+        {
+            return Ok(None);
+        }
+        let nobody = AccessRequest::default();
+        let access = request.ext.as_ref().map_or(&nobody, |ext| &ext.access);
+        let role = request.ext.as_ref().and_then(|ext| ext.role);
+        let claimed = request
+            .ext
+            .as_ref()
+            .and_then(|ext| ext.deal.user.as_deref());
+        let mut user = None;
+        // One of several swarms must not open the others.
+        for channel in self.channels_of(request) {
+            let visit = Visit {
+                access,
+                user: claimed,
+                channel,
+                role,
+            };
+            user = office
+                .admit(now, &visit)
+                .map_err(|why| (why.code(), why.to_string()))?;
+        }
+        Ok(user)
+    }
+
+    /// The channels that a request is about: at least one, which may have no name.
+    fn channels_of<'a>(&'a self, request: &'a Request) -> Vec<Option<&'a str>> {
+        let named = request.ext.as_ref().and_then(|ext| ext.channel.as_deref());
+        let name_of = |swarm_id: &str| {
+            let swarm = self.swarms.get(swarm_id)?;
+            swarm.channel.as_deref()
+        };
+        let mut channels: Vec<Option<&str>> = match &request.body {
+            Body::Connect(connect) => {
+                let actions = connect.swarm_action.iter();
+                actions.map(|action| name_of(&action.swarm_id)).collect()
+            }
+            Body::Find(find) => vec![name_of(&find.swarm_id)],
+            Body::StatReport(stats) => stats.iter().map(|stat| name_of(&stat.swarm_id)).collect(),
+        };
+        channels.push(named);
+        // Nothing is gained by leaving the name out where another member gives it.
+        channels.retain(Option::is_some);
+        channels.dedup();
+        if channels.is_empty() {
+            channels.push(None);
+        }
+        channels
+    }
+
+    /// Puts what the asker may know of tickets into the answer.
+    pub(super) fn give_tickets(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        user: Option<&str>,
+        response: &mut Response,
+    ) {
+        let Some(ext) = &request.ext else {
+            return;
+        };
+        let done = response.swarm_result.iter().find(|result| result.is_ok);
+        let Some(swarm) = done.map(|result| result.swarm_id.as_str()) else {
+            return;
+        };
+        let channel = self.swarms.get(swarm).and_then(|it| it.channel.clone());
+        let swarm_id = swarm.parse().ok();
+        let Some(office) = &mut self.office else {
+            return;
+        };
+        let visit = Visit {
+            access: &ext.access,
+            user: ext.deal.user.as_deref(),
+            channel: channel.as_deref().or(ext.channel.as_deref()),
+            role: ext.role,
+        };
+        let is_new = matches!(request.body, Body::Connect(_));
+        let access = office.answer(now, &visit, user, swarm_id.as_ref(), is_new);
+        if !access.is_empty() {
+            response.ext.get_or_insert_with(ResponseExt::default).access = access;
+        }
+    }
+}
