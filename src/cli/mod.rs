@@ -3,6 +3,7 @@
 //! [`main`] is the whole of every binary: parse over environment and file ([`layer`]), check into settings that cannot
 //! be wrong (a [`Tool`]'s `check`, which touches nothing), then [`run`]. Errors are one line ([`exit`]).
 
+pub mod access;
 mod api;
 pub mod certificate;
 pub mod common;

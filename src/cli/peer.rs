@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use super::access::{Access, AllowArgs, KeyArgs, LoginArgs};
 use super::common::{
     Join, JoinArgs, Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats,
     StatsArgs, TrackerArgs,
@@ -79,9 +80,18 @@ pub struct Args {
     /// Pass nothing on to other peers.
     #[arg(long, help_heading = "Serving")]
     pub no_upload: bool,
+    /// Who we are to neighbours that ask for it.
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// Who we are to trackers.
+    #[command(flatten)]
+    pub login: LoginArgs,
     /// What is served.
     #[command(flatten)]
     pub serve: ServeArgs,
+    /// To whom.
+    #[command(flatten)]
+    pub allow: AllowArgs,
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
@@ -126,6 +136,8 @@ pub struct Settings {
     pub serve: Serve,
     /// Authorities to trust beside the usual ones.
     pub tls_ca: Option<PathBuf>,
+    /// Our key, and to whom media is given.
+    pub access: Access,
     /// Where the tool is on the network.
     pub net: Net,
     /// Where records go.
@@ -220,6 +232,7 @@ impl Tool for Args {
             rotate: self.rotate.map(Rotate::get),
             serve,
             tls_ca: self.tracker.tls_ca,
+            access: Access::check(self.allow, self.key, self.login)?,
             net: self.net.check_udp()?,
             stats: self.stats.check(media)?,
             process: self.process.check(),

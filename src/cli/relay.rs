@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::access::{Access, AllowArgs, KeyArgs, LoginArgs};
 use super::common::{
     Join, JoinArgs, Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats,
     StatsArgs, TrackerArgs,
@@ -38,6 +39,12 @@ pub struct Args {
     /// Repeatable; one channel only.
     #[arg(short, long, value_name = "OUT", help_heading = "Media")]
     pub output: Vec<Endpoint>,
+    /// Who we are to neighbours that ask for it.
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// Who we are to trackers.
+    #[command(flatten)]
+    pub login: LoginArgs,
     /// What is served.
     #[command(flatten)]
     pub serve: ServeArgs,
@@ -52,6 +59,9 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     pub capacity: Option<Rate>,
+    /// To whom.
+    #[command(flatten)]
+    pub allow: AllowArgs,
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
@@ -77,6 +87,8 @@ pub struct Settings {
     pub serve: Serve,
     /// Authorities to trust beside the usual ones.
     pub tls_ca: Option<PathBuf>,
+    /// Our key, and to whom media is given.
+    pub access: Access,
     /// Where the tool is on the network.
     pub net: Net,
     /// Where records go.
@@ -133,6 +145,7 @@ impl Tool for Args {
             outputs: self.output,
             serve: self.serve.check(),
             tls_ca: self.tracker.tls_ca,
+            access: Access::check(self.allow, self.key, self.login)?,
             net: self.net.check_udp()?,
             stats: self.stats.check(media)?,
             process: self.process.check(),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::access::{Access, Loaded};
 use super::certificate::IdentityFiles;
 use super::common::{Join, Listen, Log, Net, Process, Serve, Stats};
 use super::exit::{CliError, Exit, reason, shown_path};
@@ -21,7 +22,8 @@ use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
 use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
 use crate::io::signal::{self, Signals};
 use crate::io::store::{Store, StoreUrl};
-use crate::node::{Role, SourceConfig, StartFrom, SwarmConfig};
+use crate::node::{Auth, Role, SourceConfig, StartFrom, SwarmConfig};
+use crate::peer::auth::peer_id_of;
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
 use crate::tracker::message::{Deal, Role as TrackerRole};
@@ -100,6 +102,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         secret::signing_key(&settings.key)?
     };
     refuse_terminal(&settings.tee)?;
+    let loaded = settings.access.load(Some(&key))?;
     stream::block_on(async {
         let input = Input::open(&settings.input, settings.input_options).await;
         let input = input.map_err(|error| CliError::open(&error, Exit::NoInput))?;
@@ -107,6 +110,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             tracing::info!("{} is at {address}", settings.input);
         }
         let mut base = stream::Base::new(clock, &settings.net, &settings.process, progress)?;
+        base.credentials = loaded.credentials;
         if settings.process.dry_run {
             return Ok(Exit::Done);
         }
@@ -165,9 +169,10 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             "channel {name} at {}",
             stream::address_line(&swarm_id, local)
         );
-        let config = stream::config(Role::Source, peer_id, &base, vec![swarm], &settings.serve);
+        let mut config = stream::config(Role::Source, peer_id, &base, vec![swarm], &settings.serve);
+        config.auth = loaded.auth;
         let streams = vec![Stream { name, rendezvous }];
-        let engine = stream::engine(
+        let mut engine = stream::engine(
             base,
             config,
             streams,
@@ -177,6 +182,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             reporter,
             Some(counter),
         )?;
+        engine.allow.clone_from(&settings.access.allow);
         lifecycle.ready(stream::facts(local, &channels));
         let outcome = stream::drive(engine, &mut lifecycle, &mut signals).await;
         end(lifecycle, outcome)
@@ -201,6 +207,7 @@ pub fn relay(settings: relay::Settings, understood: &Understood) -> Result<Exit,
         on_end: OnEnd::Wait,
         serve: &settings.serve,
         tls_ca: settings.tls_ca.as_deref(),
+        access: &settings.access,
         net: &settings.net,
         stats: &settings.stats,
         process: &settings.process,
@@ -234,6 +241,7 @@ pub fn peer(settings: peer::Settings, understood: &Understood) -> Result<Exit, C
         },
         serve: &settings.serve,
         tls_ca: settings.tls_ca.as_deref(),
+        access: &settings.access,
         net: &settings.net,
         stats: &settings.stats,
         process: &settings.process,
@@ -254,6 +262,7 @@ struct Receiver<'a> {
     on_end: OnEnd,
     serve: &'a Serve,
     tls_ca: Option<&'a Path>,
+    access: &'a Access,
     net: &'a Net,
     stats: &'a Stats,
     process: &'a Process,
@@ -266,8 +275,16 @@ impl Receiver<'_> {
         let progress = begin(self.tool, self.log);
         certificate::trust(self.tls_ca)?;
         refuse_terminal(self.outputs)?;
+        // A dry run leaves nothing behind, so it makes no key.
+        let made_later = matches!(&self.access.key, Some(KeyPlace::State(path)) if !path.exists());
+        let loaded = if self.process.dry_run && made_later {
+            Loaded::default()
+        } else {
+            self.access.load(None)?
+        };
         stream::block_on(async {
             let mut base = stream::Base::new(clock, self.net, self.process, progress)?;
+            base.credentials = loaded.credentials;
             if self.process.dry_run {
                 return if self.role == Role::Peer {
                     listing::offers(self.joins)
@@ -286,6 +303,7 @@ impl Receiver<'_> {
             let outcome = self
                 .join(
                     base,
+                    loaded.auth,
                     outputs,
                     records,
                     &options,
@@ -302,6 +320,7 @@ impl Receiver<'_> {
     async fn join(
         &self,
         mut base: stream::Base,
+        auth: Option<Auth>,
         outputs: Vec<Output>,
         records: stream::Opened,
         options: &OutputOptions,
@@ -309,7 +328,8 @@ impl Receiver<'_> {
         mut signals: Signals,
         understood: &Understood,
     ) -> Result<Exit, CliError> {
-        let peer_id = base.peer_id();
+        let key = auth.as_ref().and_then(|auth| auth.key.peer_key());
+        let peer_id = key.map_or_else(|| base.peer_id(), |key| peer_id_of(&key));
         let local = base.listen.local();
         let mut found = Vec::new();
         for join in self.joins {
@@ -354,13 +374,15 @@ impl Receiver<'_> {
                 )
             })
             .unzip();
-        let config = stream::config(self.role, peer_id, &base, swarms, self.serve);
+        let mut config = stream::config(self.role, peer_id, &base, swarms, self.serve);
+        config.auth = auth;
         let timeout = self.joins.iter().filter_map(|join| join.timeout).min();
         let mut engine =
             stream::engine(base, config, streams, None, None, outputs, reporter, None)?;
         engine.blocking = options.blocking;
         engine.on_end = self.on_end;
         engine.timeout = timeout;
+        engine.allow.clone_from(&self.access.allow);
         tracing::info!("listening on {local}");
         lifecycle.ready(stream::facts(local, &channels));
         stream::drive(engine, lifecycle, &mut signals).await

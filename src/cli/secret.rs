@@ -62,6 +62,38 @@ pub fn read_token_file(path: &Path) -> Result<String, CliError> {
     Ok(token.to_owned())
 }
 
+/// Reads what proves a user: from standard input for `-`, from an open descriptor for `/dev/fd/N`, else as
+/// [`read_token_file`].
+///
+/// # Errors
+///
+/// A usage error that says what to do about it. What is no file is not shown: it may be the secret itself.
+pub fn read_login(path: &Path) -> Result<String, CliError> {
+    let failed = |error: &io::Error| CliError::usage("cannot read token", reason(error));
+    let mut text = String::new();
+    if path == Path::new("-") {
+        io::stdin()
+            .take(SECRET_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(|error| failed(&error))?;
+        return Ok(text);
+    }
+    if path.starts_with("/dev/fd") {
+        File::open(path)
+            .and_then(|file| file.take(SECRET_BYTES_MAX).read_to_string(&mut text))
+            .map_err(|error| failed(&error))?;
+        return Ok(text);
+    }
+    let is_path = path.has_root() || path.starts_with(".") || path.starts_with("..");
+    if !is_path && path.symlink_metadata().is_err() {
+        return Err(CliError::usage(
+            "bad --token-file",
+            "give a file or -, secrets on the command line are visible to others",
+        ));
+    }
+    read_token_file(path)
+}
+
 fn read(kind: Kind, path: &Path) -> Result<String, CliError> {
     let unreadable = |why: &str| refused("read", kind, path, why);
     let unusable = |why: &str| refused("use", kind, path, why);

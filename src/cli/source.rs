@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::access::{Access, AllowArgs, LoginArgs};
 use super::common::{
     Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats, StatsArgs,
     TrackerArgs, state_dir,
@@ -82,6 +83,12 @@ pub struct Args {
     /// What is served.
     #[command(flatten)]
     pub serve: ServeArgs,
+    /// To whom.
+    #[command(flatten)]
+    pub allow: AllowArgs,
+    /// Who we are to trackers.
+    #[command(flatten)]
+    pub login: LoginArgs,
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
@@ -238,6 +245,8 @@ pub struct Settings {
     pub serve: Serve,
     /// Authorities to trust beside the usual ones.
     pub tls_ca: Option<PathBuf>,
+    /// To whom.
+    pub access: Access,
     /// Where the tool is on the network.
     pub net: Net,
     /// Where records go.
@@ -364,6 +373,10 @@ impl Tool for Args {
             .channel
             .ok_or_else(|| CliError::usage("no channel", "name it with --channel"))?;
         let state_dir = state_dir(self.state_dir)?;
+        let access = Access::of_source(self.allow, self.login);
+        if access.reads_stdin() && matches!(self.input, Endpoint::Standard) {
+            return Err(CliError::exclusive("--token-file -", "--input -"));
+        }
         let to_stdout = self.tee.as_ref().is_some_and(writes_stdout);
         Ok(Job::Stream(Box::new(Settings {
             input: self.input,
@@ -392,6 +405,7 @@ impl Tool for Args {
             state_dir,
             serve: self.serve.check(),
             tls_ca: self.tracker.tls_ca,
+            access,
             net: self.net.check_udp()?,
             stats: self.stats.check(to_stdout.then_some("--tee -"))?,
             process: self.process.check(),

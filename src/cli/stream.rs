@@ -24,7 +24,7 @@ use crate::io::signal::Signals;
 use crate::io::udp::{KernelDrops, Udp};
 use crate::node::{Config, Node, Role, SwarmConfig};
 use crate::rng::{Rng, Seed};
-use crate::tracker::announce::{Announcer, Identity};
+use crate::tracker::announce::{Announcer, Credentials, Identity};
 use crate::wire::ChannelDescription;
 use crate::wire::option::HashFunction;
 
@@ -56,6 +56,8 @@ pub(super) struct Base {
     pub(super) listen: Udp,
     pub(super) dial: Udp,
     pub(super) progress: Progress,
+    /// Who we are to trackers.
+    pub(super) credentials: Option<Credentials>,
 }
 
 impl Base {
@@ -83,6 +85,7 @@ impl Base {
             listen: Udp::new(listen, LISTEN_BATCH).map_err(failed("cannot use socket"))?,
             dial: Udp::new(dial, DIAL_BATCH).map_err(failed("cannot use socket"))?,
             progress,
+            credentials: None,
         })
     }
 
@@ -98,10 +101,12 @@ impl Base {
         trackers: &[TrackerUrl],
     ) -> (Announcer, Vec<String>) {
         let urls: Vec<String> = trackers.iter().map(TrackerUrl::to_url).collect();
-        (
-            Announcer::new(self.clock.now(), identity, urls.len(), self.rng.child()),
-            urls,
-        )
+        let now = self.clock.now();
+        let mut announcer = Announcer::new(now, identity, urls.len(), self.rng.child());
+        if let Some(credentials) = &self.credentials {
+            announcer.set_credentials(credentials.clone());
+        }
+        (announcer, urls)
     }
 }
 
@@ -230,7 +235,6 @@ pub(super) fn config(
     serve: &Serve,
 ) -> Config {
     Config {
-        auth: None,
         role,
         peer_id,
         epoch: base.clock.epoch(),
@@ -239,6 +243,7 @@ pub(super) fn config(
             usize::try_from(count).unwrap_or(usize::MAX)
         }),
         upload_limit_bps: serve.upload_limit.map(|rate| rate.bits_per_second()),
+        auth: None,
         swarms,
     }
 }
@@ -270,6 +275,7 @@ pub(super) fn engine(
         blocking: false,
         on_end: OnEnd::Exit,
         timeout: None,
+        allow: None,
         counter,
         kernel_drops: KernelDrops::new(ports),
         reporter,
@@ -297,11 +303,11 @@ pub(super) async fn drive(
             reason(&error),
         )),
         End::OutputFailed(error) => Err(CliError::write_output(&error)),
+        End::Refused(why) => Err(CliError::new(Exit::Refused, "refused by tracker", why)),
         End::TimedOut => Err(CliError::new(
             Exit::Unreachable,
             "no media in time",
             "no source, relay or peer sent any",
         )),
-        End::Refused(why) => Err(CliError::new(Exit::Refused, "refused by the tracker", why)),
     }
 }

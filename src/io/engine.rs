@@ -117,6 +117,8 @@ pub struct Engine {
     pub on_end: OnEnd,
     /// When to give up if nothing was played by then.
     pub timeout: Option<Duration>,
+    /// List of the keys that media is given to, whatever trackers say.
+    pub allow: Option<PathBuf>,
     /// Where the source's chunk numbers are kept.
     pub counter: Option<Counter>,
     /// What the kernel dropped of what came for us.
@@ -394,6 +396,7 @@ impl Engine {
             Signal::Stop => run.end = Some(End::Stopped),
             Signal::Reload => {
                 self.reporter.reopen();
+                self.reload_friends();
                 tracing::info!("reopened stats files; other settings need a restart");
             }
             Signal::Report => self.report(run, self.clock.now()),

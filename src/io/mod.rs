@@ -1,5 +1,6 @@
 //! Sockets, files, clocks, signals: the only place that waits.
 
+pub mod allow;
 pub mod clock;
 pub mod engine;
 pub mod hook;

@@ -575,3 +575,68 @@ fn a_dry_run_leaves_nothing_behind() {
         assert!(!bench.path().join(name).exists(), "{name}");
     }
 }
+
+#[test]
+fn bad_input_12_a_secret_as_plain_argument_is_refused_and_not_shown() {
+    let bench = Bench::new();
+    bench.file("open-token", "anna:s3cret\n", 0o644);
+    bench.file("bad-token", "no-colon\n", 0o600);
+    for (tool, rest) in [
+        ("p2ps-peer", "p2ps://127.0.0.1/film -o out.ts"),
+        ("p2ps-relay", "p2ps://127.0.0.1/film"),
+        ("p2ps-source", "-i word --channel film"),
+    ] {
+        for (file, why) in [
+            (
+                "anna:s3cret",
+                "bad --token-file: give a file or -, secrets on the command line are visible to others",
+            ),
+            (
+                "open-token",
+                "cannot use token \"open-token\": readable by others, chmod 600 it",
+            ),
+            ("./none", "cannot read token \"./none\": no such file"),
+            (
+                "bad-token",
+                "cannot use token: need NAME:SECRET in one line",
+            ),
+        ] {
+            let line = format!("{tool} {rest} --token-file {file}");
+            bench.refuses(&line, &format!("{tool}: {why}"), 2);
+        }
+    }
+}
+
+#[test]
+fn s_51_our_own_key_is_made_once_and_only_for_us() {
+    let bench = Bench::new();
+    bench.file("list", "", 0o644);
+    bench.file("bad-list", "zz\n", 0o644);
+    bench.refuses(
+        "p2ps-relay p2ps://127.0.0.1/film --allow bad-list",
+        "p2ps-relay: cannot read \"bad-list\": line 1: bad key \"zz\": not hexadecimal at character 1",
+        2,
+    );
+    let key = bench.path().join(".local/state/p2ps/peer.key");
+    assert!(!key.exists(), "not needed, not made");
+    // Stops at the port, with its key made.
+    let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let line = format!("p2ps-relay p2ps://127.0.0.1/film --allow list --listen {address}");
+    let used = format!("p2ps-relay: cannot bind {address}: address in use (try --listen :0)");
+    assert_eq!(bench.run(&line).status.code(), Some(7), "{used}");
+    let mode = fs::metadata(&key).expect("made").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let first = fs::read(&key).unwrap();
+    assert_eq!(bench.run(&line).status.code(), Some(7));
+    assert_eq!(fs::read(&key).unwrap(), first, "made once");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(
+        bench.run(&line).status.code(),
+        Some(2),
+        "others can read it"
+    );
+    fs::remove_file(&key).unwrap();
+    symlink(bench.path().join("good.pem"), &key).unwrap();
+    assert_eq!(bench.run(&line).status.code(), Some(2), "a link");
+}

@@ -1,5 +1,6 @@
 //! The real programs on loopback: trees, faults, endpoints, signals, and what they say and write.
 
+mod access;
 mod ask;
 mod channels;
 mod endpoints;

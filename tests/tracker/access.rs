@@ -5,8 +5,8 @@ use p2ps::ids::PeerKey;
 use p2ps::integrity::key::SigningKey;
 use p2ps::rng::Rng;
 use p2ps::time::Epoch;
-use p2ps::tracker::announce::{Announcer, Credentials, Event, Identity};
-use p2ps::tracker::message::{ChannelAuth, RejectCode, Role, Secret};
+use p2ps::tracker::announce::{Announcer, Credentials, Event, Identity as Who};
+use p2ps::tracker::message::{ChannelAuth, Deal, RejectCode, Role, Secret};
 use p2ps::tracker::ticket::office::{Lives, TicketOffice};
 use p2ps::tracker::ticket::{Claims, Roles, Ticket};
 
@@ -46,7 +46,7 @@ fn tracker(seed: u8) -> Registry {
 }
 
 fn announcer(role: Role, user: Option<&str>, ticket: Option<Bytes>) -> Announcer {
-    let identity = Identity {
+    let identity = Who {
         peer_id: format!("{role:?}").to_lowercase(),
         role,
         channel: Some("film".to_owned()),
@@ -55,6 +55,8 @@ fn announcer(role: Role, user: Option<&str>, ticket: Option<Bytes>) -> Announcer
         description: None,
         port: 7850,
         addresses: Vec::new(),
+        deal: Deal::default(),
+        service: None,
     };
     let rng = Rng::new(Seed::from_number(role as u64));
     let mut announcer = Announcer::new(Instant::ZERO, identity, 1, rng);
@@ -266,7 +268,7 @@ async fn real_peer(tracker: Registry, token: &str) -> (Option<i32>, String) {
     let listener = bind("127.0.0.1:0".parse().expect("an address"), false).await;
     let listener = listener.expect("loopback can be bound");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    let server = Server::new(Arc::new(Mutex::new(tracker)), || at(1));
+    let server = Server::new(Arc::new(Mutex::new(Service::new(tracker, None))), || at(1));
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.serve(listener, async {
         let _ = stopped.await;

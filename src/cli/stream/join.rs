@@ -173,11 +173,11 @@ pub(in crate::cli) async fn find(
             let say = |text: &str| tracing::warn!("{text}");
             let found = find_channel(&base.clock, announcer, &urls, join.timeout, stop, say).await;
             match found {
-                Ok((announcer, found, addrs)) => {
+                Ok((announcer, mut found)) => {
                     let mut swarm = swarm(found.swarm_id.clone());
-                    swarm.description = genuine(found.description, &found.swarm_id);
                     let mut rendezvous = Rendezvous::new(announcer, urls);
-                    rendezvous.begin_with(addrs);
+                    rendezvous.begin_with(&mut found);
+                    swarm.description = genuine(found.description, &found.swarm_id);
                     Ok(Some(Found {
                         name: name.to_string(),
                         swarm,

@@ -1,6 +1,7 @@
 //! What happened in the node, handed on: media to outputs, news to trackers, records and people.
 
 use super::{Engine, OnEnd, Run, trackers};
+use crate::io::allow;
 use crate::io::media::{MediaOut, Output};
 use crate::node::{Event, Loss};
 use crate::stats::{State, StateChange};
@@ -153,6 +154,24 @@ impl Engine {
         }
     }
 
+    /// Reads the list of keys again; one that cannot be read leaves the old one standing.
+    pub(super) fn reload_friends(&mut self) {
+        let Some(path) = &self.allow else {
+            return;
+        };
+        let now = self.clock.now();
+        match allow::read(path) {
+            Ok(friends) => {
+                tracing::info!("{} keys in {}", friends.len(), path.display());
+                self.node.set_friends(now, friends);
+            }
+            Err(why) => {
+                let text = format!("kept the old list of keys: cannot read the new one: {why}");
+                self.reporter.warn(now, 0, "allow", &text);
+            }
+        }
+    }
+
     pub(super) fn take_tracker_news(&mut self, now: Instant) {
         for index in 0..self.streams.len() {
             let Some(rendezvous) = self
@@ -166,6 +185,13 @@ impl Engine {
                 match news {
                     trackers::News::Parents(addrs) => self.node.set_candidates(now, index, &addrs),
                     trackers::News::MoveTo(addr) => self.node.move_to(now, index, addr),
+                    trackers::News::Ticket(ticket) => self.node.set_ticket(now, index, ticket),
+                    trackers::News::Auth(auth) => {
+                        // Whoever has a list of his own has closed the channel himself.
+                        let closed = auth.closed || self.allow.is_some();
+                        self.node.set_closed(now, index, closed, &auth.issuers);
+                    }
+                    trackers::News::Revoked(revoked) => self.node.revoke(now, &revoked),
                     trackers::News::Trouble(text) => {
                         self.reporter.warn(now, index, "tracker", &text)
                     }
@@ -193,7 +219,7 @@ const fn refusal_text(reason: u8) -> &'static str {
         SubscribeReply::FULL => "full",
         SubscribeReply::LOOP => "it gets the stream from us",
         SubscribeReply::DEPTH => "too many hops from the source",
-        SubscribeReply::AUTH => "not allowed",
+        SubscribeReply::AUTH => "the channel is closed to us: it takes a key or a ticket",
         SubscribeReply::NOT_HAVE => "it does not have the stream",
         _ => "its policy",
     }

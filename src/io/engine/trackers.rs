@@ -1,5 +1,6 @@
 //! Trackers of one channel: when to ask what is the [`Announcer`]'s affair, here the requests travel.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::io::http;
 use crate::stats::Counters;
 use crate::time::Instant;
 use crate::tracker::announce::{Announcer, Event, Meter};
-use crate::tracker::message::Grant;
+use crate::tracker::message::{ChannelAuth, Grant};
+use crate::tracker::ticket::Revocation;
 
 /// How long a tracker may take to answer.
 const ANSWER_SPAN: Duration = Duration::from_secs(5);
@@ -31,6 +33,9 @@ pub(super) struct Answer {
 pub(super) enum News {
     Parents(Vec<SocketAddr>),
     MoveTo(SocketAddr),
+    Ticket(Bytes),
+    Auth(ChannelAuth),
+    Revoked(Vec<Revocation>),
     Trouble(String),
     Fine(String),
 }
@@ -42,7 +47,7 @@ pub struct Rendezvous {
     urls: Vec<String>,
     stream: usize,
     answers: Option<mpsc::UnboundedSender<Answer>>,
-    first_parents: Option<Vec<SocketAddr>>,
+    first: VecDeque<News>,
     meter: Meter,
     /// Why the last tracker that answered refused.
     refused: Option<String>,
@@ -56,7 +61,7 @@ impl Rendezvous {
             urls,
             stream: 0,
             answers: None,
-            first_parents: None,
+            first: VecDeque::new(),
             meter: Meter::default(),
             refused: None,
         }
@@ -67,9 +72,9 @@ impl Rendezvous {
         self.refused.as_deref()
     }
 
-    /// Parents that a tracker named before the loop began.
-    pub fn begin_with(&mut self, parents: Vec<SocketAddr>) {
-        self.first_parents = Some(parents);
+    /// What trackers said before the loop began.
+    pub fn begin_with(&mut self, found: &mut Found) {
+        self.first.append(&mut found.news);
     }
 
     pub(super) fn attach(&mut self, stream: usize, answers: mpsc::UnboundedSender<Answer>) {
@@ -120,26 +125,17 @@ impl Rendezvous {
     }
 
     pub(super) fn poll_news(&mut self) -> Option<News> {
-        if let Some(parents) = self.first_parents.take() {
-            return Some(News::Parents(parents));
+        if let Some(news) = self.first.pop_front() {
+            return Some(news);
         }
         while let Some(event) = self.announcer.poll_event() {
-            match event {
-                Event::Parents(parents) => {
-                    self.refused = None;
-                    return Some(News::Parents(
-                        parents.into_iter().map(|parent| parent.addr).collect(),
-                    ));
-                }
-                Event::MoveTo(parent) => return Some(News::MoveTo(parent.addr)),
-                event => {
-                    if let Event::Refused { why, .. } = &event {
-                        self.refused = Some(why.clone());
-                    }
-                    if let Some(news) = trouble(&self.urls, event) {
-                        return Some(news);
-                    }
-                }
+            match &event {
+                Event::Parents(_) => self.refused = None,
+                Event::Refused { why, .. } => self.refused = Some(why.clone()),
+                _ => {}
+            }
+            if let Some(news) = news_of(&self.urls, event) {
+                return Some(news);
             }
         }
         None
@@ -168,7 +164,7 @@ async fn ask(url: String, body: String) -> Result<String, String> {
     }
 }
 
-fn trouble(urls: &[String], event: Event) -> Option<News> {
+fn news_of(urls: &[String], event: Event) -> Option<News> {
     let name = |index: usize| urls.get(index).map_or("tracker", String::as_str);
     match event {
         Event::NoSuchChannel { tracker } => Some(News::Trouble(format!(
@@ -193,7 +189,14 @@ fn trouble(urls: &[String], event: Event) -> Option<News> {
             to.cluster, to.server, to.reason
         ))),
         Event::Cluster(name) => Some(News::Fine(format!("serving cluster {name}"))),
-        Event::Parents(_) | Event::Channel(_) | Event::MoveTo(_) => None,
+        Event::Parents(parents) => Some(News::Parents(
+            parents.into_iter().map(|parent| parent.addr).collect(),
+        )),
+        Event::MoveTo(parent) => Some(News::MoveTo(parent.addr)),
+        Event::Ticket(ticket) => Some(News::Ticket(ticket)),
+        Event::Auth(auth) => Some(News::Auth(auth)),
+        Event::Revoked(revoked) => Some(News::Revoked(revoked)),
+        Event::Channel(_) => None,
     }
 }
 
@@ -213,12 +216,14 @@ fn granted(grant: &Grant) -> String {
 }
 
 /// What trackers know of a channel name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Found {
     /// The swarm.
     pub swarm_id: SwarmId,
     /// Its signed description, not verified.
     pub description: Option<Bytes>,
+    /// What else they said, for the loop.
+    news: VecDeque<News>,
 }
 
 /// Why a channel was not found in time.
@@ -248,12 +253,12 @@ pub async fn find_channel(
     timeout: Option<Duration>,
     stop: impl Future<Output = ()>,
     say: impl Fn(&str),
-) -> Result<(Announcer, Found, Vec<SocketAddr>), NotFound> {
+) -> Result<(Announcer, Found), NotFound> {
     let (sender, mut answers) = mpsc::unbounded_channel();
     let mut unreachable: Vec<(String, String)> = Vec::new();
     let mut no_channel = false;
     let mut refused = None;
-    let mut parents = Vec::new();
+    let mut news = VecDeque::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let now = clock.now();
@@ -273,14 +278,8 @@ pub async fn find_channel(
             match event {
                 Event::Channel(info) => {
                     if let Ok(swarm_id) = info.swarm_id.parse() {
-                        found = Some(Found {
-                            swarm_id,
-                            description: info.description,
-                        });
+                        found = Some((swarm_id, info.description));
                     }
-                }
-                Event::Parents(list) => {
-                    parents = list.into_iter().map(|parent| parent.addr).collect()
                 }
                 Event::NoSuchChannel { tracker } => {
                     no_channel = true;
@@ -307,10 +306,16 @@ pub async fn find_channel(
                 | Event::MoveTo(_)
                 | Event::Redirected(_)
                 | Event::Cluster(_) => {}
+                event => news.extend(news_of(urls, event)),
             }
         }
-        if let Some(found) = found {
-            return Ok((announcer, found, parents));
+        if let Some((swarm_id, description)) = found {
+            let found = Found {
+                swarm_id,
+                description,
+                news,
+            };
+            return Ok((announcer, found));
         }
         let end = timeout.map(|timeout| Instant::ZERO + timeout);
         let give_up = || {
