@@ -26,7 +26,7 @@ _p2ps__relay() {
 
     case "${cmd}" in
         p2ps__relay)
-            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --output --window --max-children --upload-limit --cluster --capacity --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
+            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --output --key --token-file --window --max-children --upload-limit --cluster --capacity --allow --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -68,6 +68,14 @@ _p2ps__relay() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --window)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -85,6 +93,10 @@ _p2ps__relay() {
                     return 0
                     ;;
                 --capacity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --allow)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -20,6 +20,17 @@ use crate::tracker::ticket::Claims;
 /// Name of a node's own key in the state directory.
 const PEER_KEY: &str = "peer.key";
 
+/// What the manual says of that key.
+pub(super) const PEER_KEY_FILE: (&str, &str) = (
+    "peer.key in $STATE_DIRECTORY, $XDG_STATE_HOME/p2ps or $HOME/.local/state/p2ps",
+    "secret key of the node, mode 0600, made when --allow or --token-file first needs one.",
+);
+
+/// What the manual says of relays and those who may have media.
+pub(super) const NOTE_RELAY: &str = "A relay needs no key of the channel and cannot forge media: every chunk is signed by \
+    its source. With --allow, and in a channel that its tracker closed, others learn that the channel exists and get no \
+    media; but whoever gets it can pass it on, unless started with the same list or with --no-upload.";
+
 /// Whom media is given to.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Serving")]
@@ -109,6 +120,15 @@ impl Access {
     /// Whether standard input is where the token comes from.
     pub(super) fn reads_stdin(&self) -> bool {
         self.token_file.as_deref() == Some("-".as_ref())
+    }
+
+    /// Reads list, token and our own key. A dry run leaves nothing behind, so it makes no key.
+    pub(super) fn load_own(&self, dry_run: bool) -> Result<Loaded, CliError> {
+        let made_later = matches!(&self.key, Some(KeyPlace::State(path)) if !path.exists());
+        if dry_run && made_later {
+            return Ok(Loaded::default());
+        }
+        self.load(None)
     }
 
     /// Reads list, token and key; `key` is the one of a source.

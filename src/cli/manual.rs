@@ -35,17 +35,6 @@ const CONFIG_FILE: (&str, &str) = (
     "TOML; keys are the long option names, the channel address is uri. An unknown key is an error.",
 );
 
-const PEER_KEY_FILE: (&str, &str) = (
-    "peer.key in the state directory",
-    "secret key of the node, mode 0600, made when --allow or --token-file first needs one. The directory is \
-     $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps, else $HOME/.local/state/p2ps.",
-);
-
-const NOTE_ALLOW: &str = "With --allow, or in a channel that its tracker has closed, media goes only to neighbours that \
-    prove a key on the list or show a ticket of the tracker. What is held back is the media: that the channel exists, \
-    and its description, is known to all. Peers that were let in can pass the media on: give them the list as well, or \
-    --no-upload.";
-
 const BUG_TICKETS: &str = "Secrets are never taken from the command line, where other users see them; the token inside \
     a ticket is, because a ticket is one word. Treat such a ticket as its token.";
 
@@ -112,7 +101,7 @@ pub const SOURCE: Manual = Manual {
 /// `p2ps-relay`.
 pub const RELAY: Manual = Manual {
     exits: &[],
-    files: &[CONFIG_FILE, PEER_KEY_FILE],
+    files: &[CONFIG_FILE, super::access::PEER_KEY_FILE],
     is_daemon: true,
     examples: &[
         (
@@ -124,10 +113,6 @@ pub const RELAY: Manual = Manual {
             "p2ps-relay --channel film --parent 192.0.2.1 --parent relay2.example.org:7850",
         ),
         (
-            "Serve nobody but friends; each makes a key, sends the line it prints, and plays with --key:",
-            "p2ps-source keygen -o my.key >> friends\np2ps-relay p2ps://tracker.example.org/film --allow friends",
-        ),
-        (
             "Serve at most 500 children with at most 4 Gbit/s, and keep records:",
             "p2ps-relay p2ps://tracker.example.org/film --max-children 500 --upload-limit 4Gbit --stats relay.jsonl",
         ),
@@ -137,8 +122,7 @@ pub const RELAY: Manual = Manual {
         ),
     ],
     notes: &[
-        "A relay needs no key of the channel and cannot forge media: every chunk is signed by its source.",
-        NOTE_ALLOW,
+        super::access::NOTE_RELAY,
         "Tools may be started in any order; without --timeout they wait for each other for ever.",
         NOTE_PORT,
         NOTE_UNITS,
@@ -156,7 +140,7 @@ pub const RELAY: Manual = Manual {
 /// `p2ps-peer`.
 pub const PEER: Manual = Manual {
     exits: &[],
-    files: &[CONFIG_FILE, PEER_KEY_FILE],
+    files: &[CONFIG_FILE, super::access::PEER_KEY_FILE],
     is_daemon: true,
     examples: &[
         (

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::access::{Access, Loaded};
+use super::access::Access;
 use super::certificate::IdentityFiles;
 use super::common::{Join, Listen, Log, Net, Process, Serve, Stats};
 use super::exit::{CliError, Exit, reason, shown_path};
@@ -23,7 +23,6 @@ use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
 use crate::io::signal::{self, Signals};
 use crate::io::store::{Store, StoreUrl};
 use crate::node::{Auth, Role, SourceConfig, StartFrom, SwarmConfig};
-use crate::peer::auth::peer_id_of;
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
 use crate::tracker::message::{Deal, Role as TrackerRole};
@@ -275,13 +274,7 @@ impl Receiver<'_> {
         let progress = begin(self.tool, self.log);
         certificate::trust(self.tls_ca)?;
         refuse_terminal(self.outputs)?;
-        // A dry run leaves nothing behind, so it makes no key.
-        let made_later = matches!(&self.access.key, Some(KeyPlace::State(path)) if !path.exists());
-        let loaded = if self.process.dry_run && made_later {
-            Loaded::default()
-        } else {
-            self.access.load(None)?
-        };
+        let loaded = self.access.load_own(self.process.dry_run)?;
         stream::block_on(async {
             let mut base = stream::Base::new(clock, self.net, self.process, progress)?;
             base.credentials = loaded.credentials;
@@ -328,8 +321,7 @@ impl Receiver<'_> {
         mut signals: Signals,
         understood: &Understood,
     ) -> Result<Exit, CliError> {
-        let key = auth.as_ref().and_then(|auth| auth.key.peer_key());
-        let peer_id = key.map_or_else(|| base.peer_id(), |key| peer_id_of(&key));
+        let peer_id = base.peer_id(auth.as_ref());
         let local = base.listen.local();
         let mut found = Vec::new();
         for join in self.joins {

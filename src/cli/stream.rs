@@ -22,7 +22,7 @@ use crate::io::lifecycle::Lifecycle;
 use crate::io::media::{Endpoint, Input, Output, OutputOptions};
 use crate::io::signal::Signals;
 use crate::io::udp::{KernelDrops, Udp};
-use crate::node::{Config, Node, Role, SwarmConfig};
+use crate::node::{Auth, Config, Node, Role, SwarmConfig};
 use crate::rng::{Rng, Seed};
 use crate::tracker::announce::{Announcer, Credentials, Identity};
 use crate::wire::ChannelDescription;
@@ -89,9 +89,12 @@ impl Base {
         })
     }
 
-    /// A random name for a node without a key.
-    pub(super) fn peer_id(&mut self) -> PeerId {
-        PeerId::from_bytes(self.rng.next_u64().to_be_bytes())
+    /// The name of a node: that of its key, else a random one.
+    pub(super) fn peer_id(&mut self, auth: Option<&Auth>) -> PeerId {
+        match auth.and_then(|auth| auth.key.peer_key()) {
+            Some(key) => crate::peer::auth::peer_id_of(&key),
+            None => PeerId::from_bytes(self.rng.next_u64().to_be_bytes()),
+        }
     }
 
     /// The trackers of a channel, to be kept informed.
