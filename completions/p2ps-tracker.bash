@@ -16,8 +16,32 @@ _p2ps__tracker() {
             ",$1")
                 cmd="p2ps__tracker"
                 ;;
+            p2ps__tracker,channel)
+                cmd="p2ps__tracker__subcmd__channel"
+                ;;
             p2ps__tracker,completions)
                 cmd="p2ps__tracker__subcmd__completions"
+                ;;
+            p2ps__tracker,user)
+                cmd="p2ps__tracker__subcmd__user"
+                ;;
+            p2ps__tracker__subcmd__channel,close)
+                cmd="p2ps__tracker__subcmd__channel__subcmd__close"
+                ;;
+            p2ps__tracker__subcmd__channel,list)
+                cmd="p2ps__tracker__subcmd__channel__subcmd__list"
+                ;;
+            p2ps__tracker__subcmd__channel,open)
+                cmd="p2ps__tracker__subcmd__channel__subcmd__open"
+                ;;
+            p2ps__tracker__subcmd__user,add)
+                cmd="p2ps__tracker__subcmd__user__subcmd__add"
+                ;;
+            p2ps__tracker__subcmd__user,list)
+                cmd="p2ps__tracker__subcmd__user__subcmd__list"
+                ;;
+            p2ps__tracker__subcmd__user,revoke)
+                cmd="p2ps__tracker__subcmd__user__subcmd__revoke"
                 ;;
             *)
                 ;;
@@ -26,7 +50,7 @@ _p2ps__tracker() {
 
     case "${cmd}" in
         p2ps__tracker)
-            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --placement --networks --session-length --graph --hub-cap --listen --bind-dev --ipv4 --ipv6 --store --state-dir --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
+            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --placement --networks --session-length --graph --hub-cap --listen --bind-dev --ipv4 --ipv6 --store --state-dir --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version user channel completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -131,6 +155,86 @@ _p2ps__tracker() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        p2ps__subcmd__tracker__subcmd__channel)
+            opts="-h --help close open list"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__channel__subcmd__close)
+            opts="-h --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__channel__subcmd__list)
+            opts="-h --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__channel__subcmd__open)
+            opts="-h --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         p2ps__subcmd__tracker__subcmd__completions)
             opts="-h --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -138,6 +242,90 @@ _p2ps__tracker() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__user)
+            opts="-h --help add list revoke"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__user__subcmd__add)
+            opts="-h --role --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --role)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__user__subcmd__list)
+            opts="-h --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__user__subcmd__revoke)
+            opts="-h --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

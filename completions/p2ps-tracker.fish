@@ -67,5 +67,34 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s q -l quiet -d
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l no-progress -d 'Show no progress line on a terminal'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s V -l version -d 'Print version'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "user" -d 'Users who prove themselves with a secret'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "channel" -d 'Channels that only users may join, and hand on to nobody else'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "completions" -d 'Print completions for a shell'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -f -a "add" -d 'Make a user and print its secret, which is shown only now'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -f -a "list" -d 'Print every user'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -f -a "revoke" -d 'Forget a user; tickets it holds are not honoured any more'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l role -d 'What the user may do: watch, serve, publish. Repeatable [default: watch]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -f -a "close" -d 'Let only users join a channel'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -f -a "open" -d 'Let everybody join a channel'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -f -a "list" -d 'Print every closed channel'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand completions" -s h -l help -d 'Print help'

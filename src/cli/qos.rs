@@ -1,8 +1,8 @@
 //! `p2ps-qos`: says how good a stream was, from records, and who watches how well, from a tracker.
 //!
 //! [`run`] does everything with streams that are handed in, so that tests need no process. [`records`] reads records;
-//! the other modules are a client of the tracker's API: [`ask`] its questions, [`answer`] its answers, [`table`] how
-//! people see them, [`watch`] the conversation.
+//! the other modules are a client of the tracker's API: `ask` its questions, `answer` its answers, `table` how
+//! people see them, `watch` the conversation.
 
 use std::io::{self, BufRead, IsTerminal as _, Write};
 use std::path::Path;

@@ -8,6 +8,8 @@ use super::certificate::IdentityFiles;
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
+use super::secret::generate;
+use super::source::Algorithm;
 use super::stream;
 use super::tracker::{self, Settings};
 use super::value::{Shown, printable};
@@ -17,7 +19,7 @@ use crate::io::http::server::{Identity, Keeper, Names, Server};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
 use crate::io::store::{Store, StoreError};
-use crate::rng::Rng;
+use crate::rng::{Rng, Seed};
 use crate::stats::{Counters, Start, Tool};
 use crate::tracker::message::RejectCode;
 use crate::tracker::placement::Placement;
@@ -30,6 +32,7 @@ use crate::tracker::provider::change::Change;
 use crate::tracker::provider::tariff::Tariff;
 use crate::tracker::registry::{self, Registry};
 use crate::tracker::service::Service;
+use crate::tracker::ticket::office::{Lives, TicketOffice};
 
 /// Name under which a tracker writes about all channels.
 const ALL_CHANNELS: &str = "*";
@@ -123,7 +126,11 @@ pub(super) async fn serve(
         description_check: Some(is_genuine),
         ..registry::Config::default()
     };
-    let registry = Registry::new(config, seed).with_placement(placement);
+    let (office, changes) = office(&clock, &rows)?;
+    // Nobody waits for it: a key that is lost makes tickets that end with the tracker.
+    drop(store.submit(changes));
+    let mut registry = Registry::new(config, seed).with_placement(placement);
+    registry.set_office(office);
     let provider = match &settings.tariff {
         Some(path) => {
             let tariff = read_tariff(path)?;
@@ -184,6 +191,32 @@ pub(super) async fn serve(
     Ok(Exit::Done)
 }
 
+/// The ticket office of a store, and what has to be put there: its key, when it had none.
+pub(super) fn office(
+    clock: &Clock,
+    rows: &[Change],
+) -> Result<(TicketOffice, Vec<Change>), CliError> {
+    let value = |row: &Change| row.value.clone().unwrap_or_default();
+    let found = rows
+        .iter()
+        .find_map(|row| TicketOffice::key_in(row.table, &row.key, &value(row)));
+    let is_new = found.is_none();
+    let key = match found {
+        Some(key) => key,
+        None => generate(Algorithm::Ed25519)?,
+    };
+    let rng = Rng::new(Seed::from_bytes(secret()?));
+    let mut office = TicketOffice::new(clock.epoch(), key, Lives::default(), rng)
+        .expect("the key of tickets is an Ed25519 key");
+    for row in rows {
+        if let Err(error) = office.load(row.table, &row.key, &value(row)) {
+            tracing::warn!("{error}: left as it is");
+        }
+    }
+    let changes = is_new.then(|| office.key_row());
+    Ok((office, changes.into_iter().collect()))
+}
+
 /// Knows what the provider calls a peer.
 fn names(service: &Arc<Mutex<Service>>) -> Names {
     let service = Arc::clone(service);
@@ -232,7 +265,7 @@ fn reload_tariff(path: &Path, service: &Mutex<Service>) {
 }
 
 /// What session tokens are made with; nobody else knows it.
-fn secret() -> Result<[u8; 32], CliError> {
+pub(super) fn secret() -> Result<[u8; 32], CliError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)
         .map_err(|error| CliError::new(Exit::Failed, "no random numbers", error.to_string()))?;

@@ -7,25 +7,25 @@ use std::path::Path;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::access::Access;
-use super::certificate::IdentityFiles;
 use super::common::{Join, Listen, Log, Net, Process, Serve, Stats};
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
-use super::{
-    certificate, listing, log, peer, print, relay, rendezvous, secret, source, stream, tracker,
-};
+use super::{certificate, listing, log, peer, print, relay, secret, source, stream};
 use crate::io::clock::Clock;
 use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
 use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
 use crate::io::signal::{self, Signals};
-use crate::io::store::{Store, StoreUrl};
 use crate::node::{Auth, Role, SourceConfig, StartFrom, SwarmConfig};
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
 use crate::tracker::message::{Deal, Role as TrackerRole};
+
+mod tracker;
+
+pub use self::tracker::{order, tracker};
 
 /// Starts messages and the progress line of a tool.
 fn begin(tool: &'static str, settings: &Log) -> Progress {
@@ -399,52 +399,6 @@ fn tell_apart(found: &mut [stream::Found]) -> Result<(), CliError> {
         }
     }
     Ok(())
-}
-
-/// Runs `p2ps-tracker`.
-///
-/// # Errors
-///
-/// An address that cannot be bound; a store that cannot be used.
-pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<Exit, CliError> {
-    let clock = Clock::start();
-    let progress = begin("p2ps-tracker", &settings.log);
-    let identity = settings.tls.as_ref().map(IdentityFiles::read).transpose()?;
-    let placement = rendezvous::placement(&settings.placement)?;
-    let listener = bind_tcp(&settings.net)?;
-    progress.clear();
-    // A dry run leaves nothing behind, so it makes no store.
-    let is_missing =
-        matches!(&settings.store, StoreUrl::Redb(path) if path.symlink_metadata().is_err());
-    let store = if settings.process.dry_run && is_missing {
-        StoreUrl::Memory
-    } else {
-        settings.store.clone()
-    };
-    let (store, rows) = Store::open(&store).map_err(|error| CliError::store(&error))?;
-    if settings.process.dry_run {
-        return Ok(Exit::Done);
-    }
-    stream::block_on(async {
-        let (mut lifecycle, signals) = live("p2ps-tracker", &settings.process)?;
-        let outcome = rendezvous::serve(
-            clock,
-            rendezvous::Parts {
-                listener,
-                identity,
-                store,
-                rows,
-                placement,
-            },
-            &settings,
-            &progress,
-            &mut lifecycle,
-            signals,
-            understood,
-        )
-        .await;
-        end(lifecycle, outcome)
-    })
 }
 
 /// Runs `p2ps-source keygen`: the key to its file and the channel id to standard output; or, without a file, the key

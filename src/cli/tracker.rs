@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 
 use super::certificate::IdentityFiles;
 use super::common::{
@@ -23,6 +24,9 @@ use super::{Tool, run};
 #[derive(Parser, Clone, Debug)]
 #[command(name = "p2ps-tracker", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Serve plain HTTP on addresses other than loopback.
     #[arg(long, help_heading = "Network")]
     pub insecure_http: bool,
@@ -73,6 +77,129 @@ impl StateArgs {
             Some(store) => Ok(store),
             None => Ok(StoreUrl::within(&state_dir(self.state_dir)?)),
         }
+    }
+}
+
+/// What to do with the store of a tracker that is not running.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Users who prove themselves with a secret.
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        order: UserOrder,
+    },
+    /// Channels that only users may join, and hand on to nobody else.
+    Channel {
+        /// What to do.
+        #[command(subcommand)]
+        order: ChannelOrder,
+    },
+}
+
+/// What to do with users.
+#[derive(Subcommand, Clone, Debug)]
+pub enum UserOrder {
+    /// Make a user and print its secret, which is shown only now.
+    Add {
+        /// Name of the user.
+        name: String,
+        /// What the user may do: watch, serve, publish. Repeatable [default: watch].
+        #[arg(long, value_name = "ROLE")]
+        role: Vec<String>,
+        /// Where the store is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Print every user.
+    List {
+        /// Where the store is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Forget a user; tickets it holds are not honoured any more.
+    Revoke {
+        /// Name of the user.
+        name: String,
+        /// Where the store is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}
+
+/// What to do with channels.
+#[derive(Subcommand, Clone, Debug)]
+pub enum ChannelOrder {
+    /// Let only users join a channel.
+    Close {
+        /// Name of the channel.
+        name: String,
+        /// Where the store is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Let everybody join a channel.
+    Open {
+        /// Name of the channel.
+        name: String,
+        /// Where the store is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+    /// Print every closed channel.
+    List {
+        /// Where the store is.
+        #[command(flatten)]
+        state: StateArgs,
+    },
+}
+
+/// What a tracker is asked to do.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Serve.
+    Serve(Box<Settings>),
+    /// Carry out an order on a store.
+    Order {
+        /// The store.
+        store: StoreUrl,
+        /// The order, as the ticket office names it.
+        order: &'static str,
+        /// What it says.
+        body: Value,
+    },
+}
+
+impl Command {
+    fn check(self) -> Result<Job, CliError> {
+        let (state, order, body) = match self {
+            Self::User { order } => match order {
+                UserOrder::Add { name, role, state } if role.is_empty() => {
+                    (state, "user_add", json!({ "name": name }))
+                }
+                UserOrder::Add { name, role, state } => {
+                    (state, "user_add", json!({ "name": name, "roles": role }))
+                }
+                UserOrder::List { state } => (state, "user_list", json!({})),
+                UserOrder::Revoke { name, state } => {
+                    (state, "user_revoke", json!({ "name": name }))
+                }
+            },
+            Self::Channel { order } => match order {
+                ChannelOrder::Close { name, state } => {
+                    (state, "channel_close", json!({ "name": name }))
+                }
+                ChannelOrder::Open { name, state } => {
+                    (state, "channel_open", json!({ "name": name }))
+                }
+                ChannelOrder::List { state } => (state, "channel_list", json!({})),
+            },
+        };
+        Ok(Job::Order {
+            store: state.check()?,
+            order,
+            body,
+        })
     }
 }
 
@@ -195,9 +322,12 @@ impl Tool for Args {
     const NAME: &'static str = "p2ps-tracker";
     const IMPLIED: &'static [(&'static str, &'static str)] = &[("listen", "127.0.0.1:7851")];
     const MANUAL: Manual = manual::TRACKER;
-    type Job = Box<Settings>;
+    type Job = Job;
 
-    fn check(self) -> Result<Box<Settings>, CliError> {
+    fn check(self) -> Result<Job, CliError> {
+        if let Some(command) = self.command {
+            return command.check();
+        }
         let port = TrackerUrl::PORT_DEFAULT;
         let net = self.net.check(
             ListenAddr {
@@ -224,7 +354,7 @@ impl Tool for Args {
                 "add --tls-cert and --tls-key, or --insecure-http",
             ));
         }
-        Ok(Box::new(Settings {
+        Ok(Job::Serve(Box::new(Settings {
             placement: self.placement.check()?,
             tariff: self.tariff,
             net,
@@ -233,10 +363,13 @@ impl Tool for Args {
             stats: self.stats.check(None)?,
             process: self.process.check(),
             log: self.log.check()?,
-        }))
+        })))
     }
 
-    fn run(settings: Box<Settings>, understood: &Understood) -> Result<Exit, CliError> {
-        run::tracker(*settings, understood)
+    fn run(job: Job, understood: &Understood) -> Result<Exit, CliError> {
+        match job {
+            Job::Serve(settings) => run::tracker(*settings, understood),
+            Job::Order { store, order, body } => run::order(&store, order, &body),
+        }
     }
 }

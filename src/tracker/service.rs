@@ -161,7 +161,14 @@ impl Service {
             });
             let content = joined.and_then(|join| self.registry.channel_of(&join.swarm_id, ext));
             if let Some(content) = content {
-                match admit(provider, &self.registry, now, request, &content) {
+                let admitted = match self.registry.proven(now, request) {
+                    Ok(user) => admit(provider, &self.registry, now, request, user, &content),
+                    Err(refusal) => {
+                        let id = request.transaction_id.clone();
+                        return Ok(self.registry.refuse(id, true, refusal));
+                    }
+                };
+                match admitted {
                     Ok(id) => provider.connected(now, &id, &request.peer_id),
                     Err(Refused {
                         code: Code::PaymentPending,
@@ -284,6 +291,7 @@ fn admit(
     registry: &Registry,
     now: Instant,
     request: &Request,
+    proven: Option<String>,
     content: &Arc<str>,
 ) -> Result<Arc<str>, Refused> {
     let nothing = Deal::default();
@@ -294,7 +302,8 @@ fn admit(
         return provider.user_in(now, session);
     }
     let uplink = ext.and_then(|ext| ext.uplink_kbps);
-    let account = deal.user.as_deref().unwrap_or(&request.peer_id);
+    let account = proven.as_deref().or(deal.user.as_deref());
+    let account = account.unwrap_or(&request.peer_id);
     let ask = ask(account, content, deal, uplink, registry.has_room(content))?;
     let id = provider.enrol(now, &ask)?;
     if let Some(status) = ask.status {

@@ -1,7 +1,10 @@
 //! Channels for some: a source with a list of keys.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+
+use serde_json::Value;
 
 use crate::harness::{Place, assert_same, program};
 use crate::media::{SLICE_BYTES, slices};
@@ -67,4 +70,73 @@ fn t_trib_4_media_goes_to_the_keys_on_the_list_alone() {
     stranger.signal("TERM");
     assert_eq!(stranger.done()["reason"], "asked to stop");
     assert_eq!(stranger.media(), b"");
+}
+
+/// An order of the operator on a store; what it printed.
+fn order(store: &str, words: &[&str]) -> Value {
+    let output = Command::new(program("p2ps-tracker"))
+        .args(words)
+        .args(["--store", store])
+        .output()
+        .expect("p2ps-tracker runs");
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+#[test]
+fn t_zat_3_a_closed_channel_is_for_users_with_their_secret() {
+    let place = Place::new();
+    let store = format!("redb:{}", place.arg("tracker.redb"));
+    let secret = |name: &str, roles: &[&str]| {
+        let mut words = vec!["user", "add", name];
+        words.extend(roles.iter().flat_map(|role| ["--role", role]));
+        let made = order(&store, &words);
+        let secret = made["secret"].as_str().expect("a secret").to_owned();
+        let path = place.path(name);
+        fs::write(&path, format!("{name}:{secret}\n")).expect("a token file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
+        place.arg(name)
+    };
+    let (studio, ann) = (secret("studio", &["publish"]), secret("ann", &["watch"]));
+    order(&store, &["channel", "close", "film"]);
+    assert_eq!(order(&store, &["channel", "list"])["closed"][0], "film");
+    let tracker = place
+        .program("p2ps-tracker", "tracker")
+        .args(["--store", &store])
+        .start();
+    let at = tracker.address();
+    let mut source = place
+        .source("source")
+        .args(["--tracker", &at, "--token-file", &studio])
+        .start();
+    let film = format!("p2ps://{at}/film");
+    let mut viewer = place
+        .receiver("p2ps-peer", "viewer", &film)
+        .args(["--token-file", &ann])
+        .start()
+        .attached();
+    // Who has no secret is told nothing, neither by the tracker nor by the source itself.
+    let mut stranger = place
+        .receiver("p2ps-peer", "stranger", &film)
+        .args(["--timeout", "2s"])
+        .start();
+    assert_eq!(stranger.exit(), Some(5), "{:?}", stranger.lines());
+    let below = source.channel();
+    let mut direct = place
+        .receiver("p2ps-peer", "direct", &below)
+        .args(["--timeout", "3s"])
+        .start();
+    let media = slices(0, 40);
+    source.feed(media.chunks(SLICE_BYTES));
+    assert_eq!(direct.exit(), Some(4), "{:?}", direct.lines());
+    assert!(direct.media().is_empty());
+    source.end_input();
+    source.done();
+    viewer.done();
+    assert_same("viewer", &viewer.media(), &media);
+    // A user that was revoked is nobody.
+    drop(tracker);
+    order(&store, &["user", "revoke", "ann"]);
+    let users = order(&store, &["user", "list"]);
+    assert_eq!(users["users"].as_array().map(Vec::len), Some(1), "{users}");
 }

@@ -120,8 +120,12 @@ impl FromStr for Target {
 /// Whom to ask, and how to print the answer.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonArgs {
-    /// Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable.
-    #[arg(long, value_name = "URL")]
+    /// Trackers to ask, in order.
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable"
+    )]
     pub tracker: Vec<TrackerUrl>,
     /// Trust https trackers whose certificate these authorities (PEM) signed, beside the usual ones.
     #[arg(long, value_name = "FILE")]

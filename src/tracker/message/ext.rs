@@ -57,7 +57,7 @@ pub struct RequestExt {
     /// Upload in use, in kbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_kbps: Option<u64>,
-    /// Name of the cluster that a relay serves; [`CLUSTER_AUTO`] leaves it to the tracker.
+    /// Name of the cluster that a relay serves; [`CLUSTER_AUTO`](super::CLUSTER_AUTO) leaves it to the tracker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
     /// What a relay may send to its cluster, in kbit/s.

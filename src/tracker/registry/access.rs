@@ -2,7 +2,9 @@
 
 use super::{Refusal, Registry};
 use crate::time::Instant;
-use crate::tracker::message::{AccessRequest, Action, Body, Request, Response, ResponseExt};
+use crate::tracker::message::{
+    AccessRequest, Action, Body, RejectCode, Request, Response, ResponseExt,
+};
 use crate::tracker::ticket::office::Visit;
 
 impl Registry {
@@ -41,6 +43,30 @@ impl Registry {
                 .map_err(|why| (why.code(), why.to_string()))?;
         }
         Ok(user)
+    }
+
+    /// Who proved himself with a request: none where nobody has to.
+    ///
+    /// # Errors
+    ///
+    /// What he said is not true; or he names an account of somebody and proves nothing.
+    pub(in crate::tracker) fn proven(
+        &self,
+        now: Instant,
+        request: &Request,
+    ) -> Result<Option<String>, Refusal> {
+        let proven = self.greet(now, request)?;
+        let claimed = request
+            .ext
+            .as_ref()
+            .and_then(|ext| ext.deal.user.as_deref());
+        if let (None, Some(office), Some(name)) = (&proven, &self.office, claimed)
+            && office.users().any(|(known, _)| known == name)
+        {
+            let why = format!("user {name} proves itself with a secret: give --token-file");
+            return Err((RejectCode::NotAdmitted, why));
+        }
+        Ok(proven)
     }
 
     /// The channels that a request is about: at least one, which may have no name.
