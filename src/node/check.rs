@@ -257,7 +257,11 @@ impl World {
                 let length = usize::from(input.u8());
                 let stride = usize::from(input.u8());
                 let train = input.take(length);
-                self.count_in(who, train.len(), None);
+                // Whoever looks for bytes that matter comes to name identifiers that it was given, here as well.
+                let datagram = if stride == 0 { train.len() } else { stride };
+                for datagram in train.chunks(datagram.max(1)) {
+                    self.count_in(who, datagram);
+                }
                 let (addr, port) = self.place(who);
                 self.node
                     .handle_datagrams(self.now, self.now, port, addr, train, stride);
@@ -401,8 +405,7 @@ impl World {
     }
 
     fn deliver(&mut self, who: usize, bytes: Bytes) {
-        let channel = bytes.first_chunk::<4>().copied().map(u32::from_be_bytes);
-        self.count_in(who, bytes.len(), channel);
+        self.count_in(who, &bytes);
         self.last = Some((who, bytes.clone()));
         let (addr, port) = self.place(who);
         let stride = bytes.len();
@@ -411,9 +414,10 @@ impl World {
         self.drain();
     }
 
-    fn count_in(&mut self, who: usize, bytes: usize, channel: Option<u32>) {
+    fn count_in(&mut self, who: usize, datagram: &[u8]) {
+        let channel = datagram.first_chunk::<4>().copied().map(u32::from_be_bytes);
         let remote = self.remotes.get_mut(who).expect("in range");
-        remote.bytes_in += bytes;
+        remote.bytes_in += datagram.len();
         // Whoever knows what we answered to its address gets mail there.
         remote.proven |=
             channel.is_some_and(|channel| remote.theirs.contains(&ChannelId::from_bits(channel)));

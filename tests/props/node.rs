@@ -6,12 +6,18 @@ use proptest::prelude::*;
 use p2ps::node::check;
 
 /// What fuzzing found and was mended, shortened.
-const FOUND: [(&str, &str); 1] = [(
-    "parents that call us on the socket that we called them from",
-    "01010000623a00002b2b000000000000010101017900ca93130100dc00015901\
+const FOUND: [(&str, &str); 2] = [
+    (
+        "parents that call us on the socket that we called them from",
+        "01010000623a00002b2b000000000000010101017900ca93130100dc00015901\
      040001000000000000000000000071000000000000010000620000007900ca01\
      6201320000000100007900ca933b00003d629998007901ca00629800002301",
-)];
+    ),
+    (
+        "a train that begins with the identifier of a channel",
+        "507ab84500b8b8b84581cfcfcfcf4605b892924605b8929a000005059a9a655208594d9a646565657a9a650505cf813cbc",
+    ),
+];
 
 #[test]
 fn what_fuzzing_found_breaks_no_node_any_more() {
