@@ -169,8 +169,6 @@ pub struct Tariff {
     pub peers_discount: f64,
     /// Whether free peers may hang below the provider's own servers, or below users only.
     pub peers_at_servers: bool,
-    /// Most that a foreign server may cost an hour and Mbit/s; none: they are not rented.
-    pub rent_max: Option<Money>,
     /// Command and arguments that take a payment; none: everything is free of charge, and booked.
     pub payment: Option<Vec<String>>,
     /// Command and arguments that start and stop servers.
@@ -211,7 +209,6 @@ struct File {
     peers_discount: f64,
     #[serde(default)]
     peers_at_servers: bool,
-    rent_max: Option<String>,
     payment: Option<Vec<String>>,
     scale_command: Option<Vec<String>>,
     #[serde(default)]
@@ -353,10 +350,6 @@ impl Tariff {
             charge_floor,
             peers_discount: file.peers_discount,
             peers_at_servers: file.peers_at_servers,
-            rent_max: match file.rent_max {
-                Some(text) => Some(price("rent_max", &text)?),
-                None => None,
-            },
             payment: file.payment,
             scale_command: file.scale_command,
             scale: file.scale,
