@@ -75,12 +75,6 @@ const LINES_MAX: usize = 600;
 /// Lines a file of tests has at most: tables are long.
 const TEST_LINES_MAX: usize = 1000;
 
-/// Files that are longer, and why.
-const LONG: &[(&str, &str)] = &[(
-    "src/tracker/registry.rs",
-    "one table and the requests that change it",
-)];
-
 /// Reasons for which a test may be left to those who ask for it: it shows something, and proves nothing.
 const TOOLS: &[&str] = &["a tool", "a measurement"];
 
@@ -298,7 +292,7 @@ fn files_are_short() {
         } else {
             LINES_MAX
         };
-        if lines > most && !LONG.iter().any(|(path, _)| *path == source.path) {
+        if lines > most {
             faults.push(format!(
                 "{}: {lines} lines, more than {most}; which two ideas does it hold?",
                 source.path
@@ -316,9 +310,8 @@ fn files_are_short() {
 
 #[test]
 fn exceptions_name_files_that_exist() {
-    let gone: Vec<String> = LONG
+    let gone: Vec<String> = LOOKED_UP_ONLY
         .iter()
-        .chain(LOOKED_UP_ONLY)
         .filter(|(path, _)| !root().join(path).is_file())
         .map(|(path, _)| (*path).to_owned())
         .collect();

@@ -10,18 +10,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::address::{PORT_MIN, Scope, scope};
 use super::message::{
-    Action, AddressKind, Body, ChannelInfo, Connect, Find, Parent, PeerAddr, PeerInfo, PeerMode,
-    PeerNum, Reject, RejectCode, Request, RequestError, RequestExt, Response, ResponseExt, Role,
-    Stat, SwarmResult,
+    Action, AddressKind, Body, ChannelInfo, Connect, Find, PeerAddr, PeerMode, Reject, RejectCode,
+    Request, RequestError, RequestExt, Response, ResponseExt, Role, Stat, SwarmResult,
 };
-use super::placement::{PeerNo, Placed, Placement, list::Listed};
+use super::placement::{PeerNo, Placement, list::Listed};
 use super::ticket::office::TicketOffice;
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
 mod access;
+mod answers;
 mod choice;
 mod config;
 mod members;
@@ -33,6 +32,7 @@ mod replays;
 #[cfg(test)]
 mod tests;
 
+use answers::{listed_addr, not_registered, wanted};
 use replays::Replays;
 
 pub use config::{Config, DescriptionCheck, Limits, Stats};
@@ -572,143 +572,4 @@ impl Registry {
         response.swarm_result = swarm_result;
         Ok(response)
     }
-
-    // --- answers ----------------------------------------------------------------------------------------------------
-
-    /// At most `count` members of a swarm for `asker`, best first, in both forms of the response.
-    fn peer_list(
-        &mut self,
-        now: Instant,
-        asker: PeerNo,
-        swarm: &str,
-        count: usize,
-        placed: &Placed,
-        allowed: Option<Allowed<'_>>,
-    ) -> (Vec<PeerInfo>, Vec<Parent>) {
-        let chosen = match placed {
-            Placed::Listed => self.choose(now, asker, swarm, count, allowed),
-            Placed::Parents { parents, .. } => {
-                let mut chosen = self.reachable(asker, parents, count);
-                // Who pays for less than the placement offers does not get it.
-                chosen.retain(|no| {
-                    let peer = self.peers.get(no);
-                    allowed.is_none_or(|allowed| peer.is_some_and(|of| allowed.admits(of, swarm)))
-                });
-                chosen
-            }
-        };
-        let mut group = Vec::with_capacity(chosen.len());
-        let mut parents = Vec::with_capacity(chosen.len());
-        for (position, no) in chosen.iter().enumerate() {
-            let Some((peer, addr)) = self
-                .peers
-                .get(no)
-                .and_then(|peer| Some((peer, peer.addr.as_ref()?)))
-            else {
-                continue;
-            };
-            group.push(PeerInfo {
-                peer_id: peer.id.to_string(),
-                peer_addr: PeerAddr {
-                    priority: (chosen.len() - position) as u64,
-                    ..addr.clone()
-                },
-            });
-            parents.push(peer.as_parent(swarm, addr));
-        }
-        // Whoever has the stream asks for a second choice, not for a slot.
-        let is_waiting = self
-            .peers
-            .get(&asker)
-            .is_some_and(|asker| asker.role != Some(Role::Source) && asker.depth.is_none());
-        if let Some(first) = chosen.first()
-            && is_waiting
-            && matches!(placed, Placed::Listed)
-        {
-            self.promise(*first);
-        }
-        (group, parents)
-    }
-
-    pub(super) fn refuse(
-        &mut self,
-        transaction_id: String,
-        with_reason: bool,
-        (code, text): Refusal,
-    ) -> Response {
-        self.stats.reject(code);
-        let mut response = Response::failure(transaction_id, code.error_code());
-        if with_reason {
-            response.ext = Some(ResponseExt {
-                reject: Some(Reject::new(code, text)),
-                ..ResponseExt::default()
-            });
-        }
-        response
-    }
-}
-
-impl Reject {
-    fn new(code: RejectCode, text: String) -> Self {
-        Self {
-            code,
-            text,
-            retry_s: match code {
-                RejectCode::NotRegistered => 0,
-                RejectCode::NoSuchChannel => RETRY_CHANNEL_S,
-                _ => RETRY_S,
-            },
-        }
-    }
-}
-
-impl Channel {
-    fn info(&self, name: &str) -> ChannelInfo {
-        ChannelInfo {
-            name: name.to_owned(),
-            swarm_id: self.swarm_id.to_string(),
-            title: self.title.clone(),
-            description: self.description.clone(),
-        }
-    }
-}
-
-fn not_registered() -> Refusal {
-    (
-        RejectCode::NotRegistered,
-        "peer_id: not registered, send CONNECT".to_owned(),
-    )
-}
-
-fn wanted(peer_num: Option<&PeerNum>) -> usize {
-    let count = peer_num.map_or(u64::MAX, |num| num.peer_count);
-    usize::try_from(count).map_or(PEERS_PER_ANSWER_MAX, |count| {
-        count.min(PEERS_PER_ANSWER_MAX)
-    })
-}
-
-/// The one address of a peer that is handed out: where its request came from, with the port that it announces (S-43).
-///
-/// Of several claimed ports, the one claimed for that very address counts, else the preferred one of its family.
-fn listed_addr(ip: IpAddr, connect: &Connect, ext: Option<&RequestExt>) -> Option<PeerAddr> {
-    let claimed = connect.peer_addr.iter().max_by_key(|claimed| {
-        (
-            claimed.ip == ip,
-            claimed.ip.is_ipv4() == ip.is_ipv4(),
-            claimed.priority,
-        )
-    });
-    let port = ext
-        .and_then(|ext| ext.port)
-        .or_else(|| claimed.map(|claimed| claimed.port))?;
-    (port >= PORT_MIN && scope(ip) != Scope::Never).then(|| PeerAddr {
-        ip,
-        port,
-        priority: 1,
-        kind: match claimed {
-            Some(claimed) if claimed.ip == ip => claimed.kind,
-            _ => AddressKind::Reflexive,
-        },
-        peer_protocol: claimed.and_then(|claimed| claimed.peer_protocol.clone()),
-    })
 }
