@@ -222,7 +222,9 @@ pub const TRACKER: Manual = Manual {
          get_clients, get_peers, get_bandwidth, get_latency, get_jitter, get_bandwidth_and_latency, get_qos, \
          get_direct_clients_of_packet, get_clients_status and history also as GET /v1/NAME?content=CHANNEL. A POST shows the \
          session that login gave; a GET needs none from this machine, which alone may ask for get_contracts and get_ledger. \
-         Accounts are names that viewers give; one that user add made proves itself with its secret (--token-file).",
+         Accounts are names that viewers give; one that user add made proves itself with its secret (--token-file; in \
+         login the member secret). Of contracts that are over and of entries of the ledger the last 10000 are shown; the \
+         store has all of them.",
         "A browser finds a page at the address of the tracker: channels, the tree of each drawn, users, prices. It reads \
          and never writes, and loads nothing from anywhere else. /v1/channels, /v1/overview and /v1/offer?content=NAME \
          say the same in JSON.",

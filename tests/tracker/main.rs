@@ -23,6 +23,7 @@ mod announcers;
 mod garbage;
 mod limits;
 mod page;
+mod provider;
 mod states;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
@@ -50,6 +51,12 @@ impl Tracker {
     }
 
     async fn with(registry: Registry, options: Options, identity: Option<Identity>) -> Self {
+        let service = Service::new(registry, None);
+        let dress = |server: Server| server.with_options(options).with_identity(identity);
+        Self::serve(service, dress).await
+    }
+
+    async fn serve(service: Service, dress: impl FnOnce(Server) -> Server) -> Self {
         let listener = bind("127.0.0.1:0".parse().expect("an address"), false)
             .await
             .expect("loopback can be bound");
@@ -59,10 +66,7 @@ impl Tracker {
             let micros = Arc::clone(&micros);
             move || Instant::from_micros(micros.load(Ordering::Relaxed))
         };
-        let service = Arc::new(Mutex::new(Service::new(registry, None)));
-        let server = Server::new(service, clock)
-            .with_options(options)
-            .with_identity(identity);
+        let server = dress(Server::new(Arc::new(Mutex::new(service)), clock));
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.clone().serve(listener, async {
             let _ = stopped.await;

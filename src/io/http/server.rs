@@ -26,7 +26,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout, timeout_at};
 
@@ -137,6 +137,9 @@ struct Open {
 }
 
 /// Gives the time; the shell's clock, or a test's.
+/// Payment commands that run at a time.
+pub const PAYMENTS_MAX: usize = 8;
+
 type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
 /// Whether changes are durable, or why not.
@@ -152,6 +155,8 @@ pub struct Server {
     keeper: Keeper,
     /// Counts payments that were made or refused.
     paid: Arc<watch::Sender<u64>>,
+    /// Payments that may still be begun.
+    tills: Arc<Semaphore>,
     clock: Clock,
     options: Options,
     counters: Arc<Counters>,
@@ -208,6 +213,7 @@ impl Server {
             service,
             keeper: Arc::new(|_| Box::pin(std::future::ready(Ok(())))),
             paid: Arc::new(watch::Sender::new(0)),
+            tills: Arc::new(Semaphore::new(PAYMENTS_MAX)),
             clock: Arc::new(clock),
             options: Options::default(),
             counters: Arc::default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::contract::{Contract, Entry};
 use super::error::{Code, Refused, refused};
 use super::money::Money;
 use super::status::{Kind, Status};
@@ -29,6 +30,12 @@ pub trait House {
     fn has_channel(&self, content: &str) -> bool;
     /// Whether a server that carries it has room for one more.
     fn has_room(&self, content: &str) -> bool;
+    /// Whether an account may be used by whoever shows that secret, or none.
+    ///
+    /// # Errors
+    ///
+    /// Why not, for people.
+    fn check_account(&self, account: &str, secret: Option<&str>) -> Result<(), String>;
 }
 
 /// Parameters of a call, by name.
@@ -109,7 +116,7 @@ impl Provider {
     }
 
     fn has_users(&self, content: &str) -> bool {
-        self.users.values().any(|user| *user.content == *content)
+        self.users.of_content(content).next().is_some()
     }
 
     // --- tables -----------------------------------------------------------------------------------------------------
@@ -153,19 +160,15 @@ impl Provider {
             "get_contracts" => answer(
                 content,
                 "contracts",
-                self.contracts
-                    .values()
-                    .filter(|contract| {
-                        let user = self.users.get(contract.user.as_str());
-                        user.is_none_or(|user| *user.content == *content)
-                    })
-                    .map(super::contract::Contract::to_value),
+                self.contracts()
+                    .filter(|contract| *contract.content == *content)
+                    .map(Contract::to_value),
             ),
-            "get_ledger" => answer(
-                content,
-                "entries",
-                self.ledger.iter().map(super::contract::Entry::to_value),
-            ),
+            "get_ledger" => {
+                let mut table = answer(content, "entries", self.ledger().map(Entry::to_value));
+                table["total"] = json!(self.books.booked());
+                table
+            }
             _ => {
                 let since = match text(params, "since")? {
                     Some(since) => match Timestamp::parse(since) {
@@ -182,11 +185,8 @@ impl Provider {
 
     /// Users of a content, as people count.
     fn users_of(&self, content: &str, wanted: impl Fn(&User) -> bool) -> Vec<&User> {
-        let mut users: Vec<&User> = self
-            .users
-            .values()
-            .filter(|user| *user.content == *content && wanted(user))
-            .collect();
+        let users = self.users.of_content(content);
+        let mut users: Vec<&User> = users.filter(|user| wanted(user)).collect();
         users.sort_by_cached_key(|user| natural(&user.id));
         users
     }
@@ -271,6 +271,9 @@ impl Provider {
             if !is_channel_name(user) || user.len() > ACCOUNT_CHARS_MAX || user == PROVIDER {
                 return refused(Code::BadRequest, "user: need 1 to 64 of A-Z a-z 0-9 . _ -");
             }
+            if let Err(why) = house.check_account(user, text(params, "secret")?) {
+                return refused(Code::NotAllowed, why);
+            }
             return Ok(json!({ "session": self.login(now, user)? }));
         }
         let token = session(params)?;
@@ -324,7 +327,7 @@ impl Provider {
             "status": user.status.name(),
             "parent": user.seller.name(),
         });
-        if let Some(contract) = user.contract.and_then(|no| self.contracts.get(&no)) {
+        if let Some(contract) = user.contract.and_then(|no| self.contract(no)) {
             value["contract"] = contract.to_value();
         }
         value

@@ -2,6 +2,8 @@
 //!
 //! Every contract goes through the provider, at a price of its own tables; so does every payment. The ledger only grows.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::money::Money;
@@ -39,15 +41,17 @@ pub struct Contract {
     /// Number, from 1 on; never used twice.
     pub no: u64,
     /// What the buyer called the request: the same again gets the same contract.
-    pub request: String,
+    pub request: Arc<str>,
     /// Who pays.
-    pub account: String,
+    pub account: Arc<str>,
+    /// Channel name.
+    pub content: Arc<str>,
     /// Identifier of the user that it made.
-    pub user: String,
+    pub user: Arc<str>,
     /// Who delivers.
     pub seller: Seller,
     /// Packet or interval, by its name in the tables of the time.
-    pub terms: String,
+    pub terms: Arc<str>,
     /// Price of one unit.
     pub price: Money,
     /// What the price is for.
@@ -74,10 +78,11 @@ impl Contract {
         let time = |at: u64| Timestamp::from_unix_micros(at).to_string();
         let mut value = json!({
             "no": self.no,
-            "account": self.account,
-            "user": self.user,
+            "account": &*self.account,
+            "content": &*self.content,
+            "user": &*self.user,
             "seller": self.seller.name(),
-            "terms": self.terms,
+            "terms": &*self.terms,
             "price": self.price.to_string(),
             "unit": self.unit.name(),
             "start": time(self.start),
@@ -92,11 +97,12 @@ impl Contract {
     /// The row that a store keeps.
     pub fn to_json(&self) -> String {
         json!({
-            "request": self.request,
-            "account": self.account,
-            "user": self.user,
+            "request": &*self.request,
+            "account": &*self.account,
+            "content": &*self.content,
+            "user": &*self.user,
             "seller": self.seller.name(),
-            "terms": self.terms,
+            "terms": &*self.terms,
             "price": self.price.to_string(),
             "unit": self.unit.name(),
             "start": self.start,
@@ -109,15 +115,16 @@ impl Contract {
     /// Reads a row back.
     pub fn from_json(no: u64, text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
-        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
         let state = text("state")?;
         Some(Self {
             no,
-            request: text("request")?,
-            account: text("account")?,
-            user: text("user")?,
-            seller: Seller::from_name(&text("seller")?),
-            terms: text("terms")?,
+            request: text("request")?.into(),
+            account: text("account")?.into(),
+            content: text("content")?.into(),
+            user: text("user")?.into(),
+            seller: Seller::from_name(text("seller")?),
+            terms: text("terms")?.into(),
             price: text("price")?.parse().ok()?,
             unit: Unit::from_name(&text("unit")?)?,
             start: value.get("start")?.as_u64()?,
@@ -219,6 +226,7 @@ mod tests {
             no: 7,
             request: "r1".into(),
             account: "ann".into(),
+            content: "film".into(),
             user: "C9_1".into(),
             seller: Seller::User("C9".into()),
             terms: "silver".into(),

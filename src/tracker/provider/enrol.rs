@@ -64,6 +64,7 @@ impl Provider {
     /// [`Refused`]; with [`Code::PaymentPending`] the same has to be asked again when the payment is made.
     pub fn enrol(&mut self, now: Instant, ask: &Ask<'_>) -> Result<Arc<str>, Refused> {
         if let Some(known) = self.known(ask)? {
+            self.save_again(&known);
             return Ok(known);
         }
         if self.users.len() >= USERS_MAX {
@@ -134,18 +135,12 @@ impl Provider {
 
     /// The user that somebody is already.
     fn known(&self, ask: &Ask<'_>) -> Result<Option<Arc<str>>, Refused> {
-        let request = (ask.account.to_owned(), ask.request.to_owned());
-        if let Some(contract) = self
-            .by_request
-            .get(&request)
-            .and_then(|no| self.contracts.get(no))
-            && contract.state == State::Active
-            && let Some((id, _)) = self.users.get_key_value(contract.user.as_str())
+        if let Some(contract) = self.books.of_request(ask.account, ask.content, ask.request)
+            && self.users.get(&contract.user).is_some()
         {
-            return Ok(Some(Arc::clone(id)));
+            return Ok(Some(Arc::clone(&contract.user)));
         }
-        let who = (Arc::from(ask.account), Arc::from(ask.content));
-        let Some(user) = self.by_account.get(&who).and_then(|id| self.users.get(id)) else {
+        let Some(user) = self.users.of_account(ask.account, ask.content) else {
             return Ok(None);
         };
         let wants_more = match ask.terms {
@@ -236,7 +231,7 @@ impl Provider {
             return refused(Code::PriceDiffers, text);
         }
         let reference = self.payment_for(ask, &offer.name, offer.price, &seller)?;
-        let no = self.contracts.keys().next_back().map_or(1, |last| last + 1);
+        let no = self.books.next_contract();
         let id = self.add_user(
             now,
             ask,
@@ -248,18 +243,19 @@ impl Provider {
         let start = self.epoch.unix_micros(now);
         let contract = Contract {
             no,
-            request: ask.request.to_owned(),
-            account: ask.account.to_owned(),
-            user: id.to_string(),
+            request: ask.request.into(),
+            account: ask.account.into(),
+            content: self.users.content_name(ask.content),
+            user: Arc::clone(&id),
             seller,
-            terms: offer.name,
+            terms: offer.name.into(),
             price: offer.price,
             unit: offer.unit,
             start,
             until: offer.unit.micros().map(|unit| start + unit),
             state: State::Active,
         };
-        self.put_contract(contract);
+        self.books.put(contract);
         self.save_contract(no);
         self.charge(now, no, reference);
         Ok(id)
@@ -393,10 +389,10 @@ impl Provider {
         let id: Arc<str> = child_id(kind, &seller, of_its_own, of_parent).into();
         let is_packet = !matches!(ask.terms, Some(Terms::Interval(_)) | None);
         let named = |wanted: bool| terms.filter(|_| wanted).map(str::to_owned);
-        self.put_user(User {
+        self.users.insert(User {
             id: Arc::clone(&id),
             account: ask.account.into(),
-            content: ask.content.into(),
+            content: self.users.content_name(ask.content),
             status,
             packet: named(is_packet),
             interval: named(!is_packet),
@@ -413,6 +409,7 @@ impl Provider {
             used_mbps: 0.0,
             slots_free: None,
             kbps: None,
+            is_outside: false,
         });
         self.save_user(&id);
         id

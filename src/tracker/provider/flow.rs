@@ -12,6 +12,7 @@ use crate::wire::option::HashFunction;
 
 use super::error::{Code, Refused, refused};
 use super::status::{Kind, Status};
+use super::user::User;
 use super::{Ask, Provider};
 
 /// Logins at a time.
@@ -134,7 +135,7 @@ impl Provider {
         }
     }
 
-    /// Chooses a content; whoever he was on another is no more in this session.
+    /// Chooses a content; the session forgets whom he was on another.
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ impl Provider {
     pub fn user_in(&mut self, now: Instant, token: &str) -> Result<Arc<str>, Refused> {
         self.content_of(now, token)?;
         let user = self.sessions.get(now, token)?.user.clone();
-        match user.filter(|user| self.users.contains_key(user)) {
+        match user.filter(|user| self.users.get(user).is_some()) {
             Some(user) => Ok(user),
             None => refused(Code::NotContracted, "user: contract or join first"),
         }
@@ -208,31 +209,21 @@ impl Provider {
             );
         }
         self.may_have(status, &user.qos)?;
-        if let Some(user) = self.users.get_mut(id)
-            && user.status != status
-        {
-            user.status = status;
-            self.save_user(id);
-        }
+        self.users.edit(id, |user| user.status = status);
+        // Also what he is already: that may not be kept yet.
+        self.save_user(id);
         Ok(())
     }
 
     /// A user leaves for good: its contract is over at once, and nothing is given back.
     pub fn leave(&mut self, id: &str) {
-        let Some(user) = self.users.get_mut(id) else {
-            return;
+        let leave = |user: &mut User| {
+            user.peer = None;
+            user.contract
         };
-        let contract = user.contract;
-        if let Some(peer) = user.peer.take() {
-            self.by_peer.remove(&peer);
-        }
-        match contract.and_then(|no| self.contracts.get(&no)).cloned() {
-            Some(contract) => {
-                if let Some(until) = contract.until {
-                    self.renewals.remove(&(until, contract.no));
-                }
-                self.end(&contract);
-            }
+        let contract = self.users.edit(id, leave).flatten();
+        match contract.and_then(|no| self.books.contract(no)).cloned() {
+            Some(contract) => self.end(&contract),
             None => self.forget(id),
         }
     }

@@ -4,13 +4,14 @@
 //! identifiers only; who is connected, where, and how many slots he has, is the registry's affair and handed in.
 //! Time is handed in too; everything durable leaves as [`Change`]s.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::time::{Epoch, Instant};
 
 pub mod api;
+pub mod books;
 pub mod change;
 pub mod contract;
 mod enrol;
@@ -24,18 +25,21 @@ mod seat;
 pub mod status;
 pub mod tariff;
 pub mod user;
+mod users;
 
 #[cfg(test)]
 mod tests;
 
+use books::Books;
 use change::{Change, Table};
-use contract::{Contract, Entry, State};
+use contract::{Contract, Entry};
 use flow::Sessions;
 use history::History;
 use scale::{Load, Scale, Signal};
 use status::{Kind, Status};
 use tariff::{Qos, Tariff};
 use user::{Seller, User};
+use users::Users;
 
 pub use enrol::{Ask, Terms};
 pub use error::{Code, Refused};
@@ -78,17 +82,8 @@ pub struct Report {
 pub struct Provider {
     tariff: Tariff,
     epoch: Epoch,
-    users: BTreeMap<Arc<str>, User>,
-    /// Who a peer is.
-    by_peer: BTreeMap<Arc<str>, Arc<str>>,
-    /// Who a login is on a content.
-    by_account: BTreeMap<(Arc<str>, Arc<str>), Arc<str>>,
-    contracts: BTreeMap<u64, Contract>,
-    /// Contracts by account and request.
-    by_request: BTreeMap<(String, String), u64>,
-    /// When running contracts are paid until.
-    renewals: BTreeSet<(u64, u64)>,
-    ledger: Vec<Entry>,
+    users: Users,
+    books: Books,
     /// Next numbers, and up to where those of free users are reserved.
     next_client: u64,
     next_peer: u64,
@@ -110,13 +105,8 @@ impl Provider {
         Self {
             tariff,
             epoch,
-            users: BTreeMap::new(),
-            by_peer: BTreeMap::new(),
-            by_account: BTreeMap::new(),
-            contracts: BTreeMap::new(),
-            by_request: BTreeMap::new(),
-            renewals: BTreeSet::new(),
-            ledger: Vec::new(),
+            users: Users::default(),
+            books: Books::default(),
             next_client: 1,
             next_peer: 1,
             peers_reserved: 1,
@@ -154,13 +144,13 @@ impl Provider {
                 _ => {}
             },
             Table::Users => match User::from_json(key, value, now) {
-                Some(user) => self.put_user(user),
+                Some(user) => self.users.insert(user),
                 None => return false,
             },
             Table::Contracts => {
                 let no = key.parse().ok();
                 match no.and_then(|no| Contract::from_json(no, value)) {
-                    Some(contract) => self.put_contract(contract),
+                    Some(contract) => self.books.put(contract),
                     None => return false,
                 }
             }
@@ -168,7 +158,7 @@ impl Provider {
                 .ok()
                 .and_then(|value| Entry::from_value(&value))
             {
-                Some(entry) => self.ledger.push(entry),
+                Some(entry) => drop(self.books.book(entry)),
                 None => return false,
             },
             Table::Accounts | Table::Revocations | Table::Keys => {}
@@ -198,20 +188,13 @@ impl Provider {
 
     /// Renews contracts, forgets free users who are gone, and looks at the load.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.renew(now);
         self.sessions.expire(now);
         if self.looked.is_some_and(|looked| now - looked < LOOK_EVERY) {
             return;
         }
         self.looked = Some(now);
-        let gone: Vec<Arc<str>> = self
-            .users
-            .values()
-            .filter(|user| user.status.kind() == Kind::Peer && !user.is_here())
-            .filter(|user| now - user.heard >= PEER_GRACE)
-            .map(|user| Arc::clone(&user.id))
-            .collect();
-        for id in gone {
+        self.renew(now);
+        while let Some(id) = self.users.away(now, PEER_GRACE) {
             self.forget(&id);
         }
         let load = self.load();
@@ -220,63 +203,53 @@ impl Provider {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
-    pub fn poll_timeout(&self, now: Instant) -> Instant {
-        now + LOOK_EVERY
-    }
-
     /// How loaded servers are, and how content those who pay.
     pub fn load(&self) -> Load {
         let known = self.servers.values().filter(|(_, uplink)| *uplink > 0);
         let (sent, uplink) = known.fold((0, 0), |(sent, uplink), server| {
             (sent + server.0, uplink + server.1)
         });
-        let paying: Vec<&User> = self
-            .users
-            .values()
-            .filter(|user| user.packet.is_some() && user.is_here())
-            .collect();
-        let outside = paying.iter().filter(|user| self.is_outside(user)).count();
+        let (guaranteed, outside) = self.users.guaranteed();
         Load {
             load: (uplink > 0).then(|| sent as f64 / uplink as f64),
             servers: self.servers.len(),
-            outside: outside as f64 / paying.len().max(1) as f64,
+            outside: outside as f64 / guaranteed.max(1) as f64,
         }
-    }
-
-    /// Whether a user gets less than his packet guarantees. Its bandwidth is what the path can carry: a stream that is
-    /// slower than the bound is no fault.
-    fn is_outside(&self, user: &User) -> bool {
-        let packet = user.packet.as_deref();
-        packet
-            .and_then(|name| self.tariff.packet(name))
-            .is_some_and(|packet| {
-                let bounds = packet.bounds;
-                user.qos.lat_ms.is_some_and(|lat| lat > bounds.lat_ms)
-                    || user.qos.jit_ms.is_some_and(|jit| jit > bounds.jit_ms)
-            })
     }
 
     // --- what the registry tells ------------------------------------------------------------------------------------
 
     /// A peer is that user now.
     pub fn connected(&mut self, now: Instant, id: &str, peer: &str) {
-        let Some(user) = self.users.get_mut(id) else {
-            return;
-        };
-        let peer: Arc<str> = match &user.peer {
-            Some(known) if **known == *peer => Arc::clone(known),
-            _ => peer.into(),
-        };
-        user.heard = now;
-        user.has_streamed = false;
-        user.parentless = Some(now);
-        if let Some(old) = user.peer.replace(Arc::clone(&peer))
-            && old != peer
+        // A free user who begins to pay, or goes to another channel, is not who he was.
+        if let Some(old) = self.users.of_peer(peer)
+            && *old.id != *id
         {
-            self.by_peer.remove(&old);
+            let old = Arc::clone(&old.id);
+            self.disconnect(now, &old, true);
         }
-        self.by_peer.insert(peer, Arc::clone(&user.id));
+        self.users.edit(id, |user| {
+            user.heard = now;
+            user.has_streamed = false;
+            user.parentless = Some(now);
+            if user.peer.as_deref() != Some(peer) {
+                user.peer = Some(peer.into());
+            }
+        });
+    }
+
+    /// A user has no peer from now on. Clients keep their place until their time is paid off; who was free and does not
+    /// come back is gone.
+    fn disconnect(&mut self, now: Instant, id: &str, has_left: bool) {
+        let kind = self.users.edit(id, |user| {
+            user.peer = None;
+            user.heard = now;
+            user.used_mbps = 0.0;
+            user.status.kind()
+        });
+        if has_left && kind == Some(Kind::Peer) {
+            self.forget(id);
+        }
     }
 
     /// A server of the provider, or one that it rents, tells how it does.
@@ -293,17 +266,11 @@ impl Provider {
         }
     }
 
-    /// A user's peer tells how it does. Gives the status when it had to be lowered.
-    pub fn on_report(&mut self, now: Instant, peer: &str, report: &Report) -> Option<Status> {
-        let user = self.users.get_mut(self.by_peer.get(peer)?)?;
-        user.heard = now;
-        user.is_doubted = false;
-        if report.has_parent {
-            user.has_streamed = true;
-            user.parentless = None;
-        } else {
-            user.parentless.get_or_insert(now);
-        }
+    /// A user's peer tells how it does. Whose quality is too low to charge for serves no clients from now on.
+    pub fn on_report(&mut self, now: Instant, peer: &str, report: &Report) {
+        let Some(user) = self.users.of_peer(peer) else {
+            return;
+        };
         let mega = |kbps: u64| kbps as f64 / 1000.0;
         let milli = |us: u64| us as f64 / 1000.0;
         let qos = Qos {
@@ -320,43 +287,53 @@ impl Provider {
             lat_ms: report.latency_us.map(milli).or(user.qos.lat_ms),
             jit_ms: report.jitter_us.map(milli).or(user.qos.jit_ms),
         };
-        user.qos = qos;
-        user.used_mbps = report.sent_kbps.map_or(0.0, mega);
-        // Who has no stream yet does not know how often he can give it.
-        user.slots_free = report.slots_free.filter(|_| report.has_parent);
-        user.kbps = report.kbps;
         let at = self.epoch.unix_micros(now);
         self.history
             .push(at, &user.id, &user.content, qos, self.tariff.history_s);
-        if user.status.serves_clients() && self.tariff.charge_floor.are_missed(&qos) {
-            user.status = user.status.without_clients();
-            let (id, status) = (Arc::clone(&user.id), user.status);
+        let packet = user.packet.as_deref();
+        let bounds = packet.and_then(|name| Some(self.tariff.packet(name)?.bounds));
+        let is_lowered = user.status.serves_clients() && self.tariff.charge_floor.are_missed(&qos);
+        let id = Arc::clone(&user.id);
+        self.users.edit(&id, |user| {
+            user.heard = now;
+            user.is_doubted = false;
+            if report.has_parent {
+                user.has_streamed = true;
+                user.parentless = None;
+            } else {
+                user.parentless.get_or_insert(now);
+            }
+            user.qos = qos;
+            user.used_mbps = report.sent_kbps.map_or(0.0, mega);
+            // Who has no stream yet does not know how often he can give it.
+            user.slots_free = report.slots_free.filter(|_| report.has_parent);
+            user.kbps = report.kbps;
+            // Bandwidth is what the path can carry: a stream that is slower than the bound is no fault.
+            user.is_outside = bounds.is_some_and(|bounds| {
+                qos.lat_ms.is_some_and(|lat| lat > bounds.lat_ms)
+                    || qos.jit_ms.is_some_and(|jit| jit > bounds.jit_ms)
+            });
+            if is_lowered {
+                user.status = user.status.without_clients();
+            }
+        });
+        if is_lowered {
             self.save_user(&id);
-            return Some(status);
         }
-        None
     }
 
-    /// A peer is not registered any more. Clients keep their place until their time is paid off; who was free is gone.
+    /// A peer is not registered any more.
     pub fn on_gone(&mut self, now: Instant, peer: &str, has_left: bool) {
         self.servers.remove(peer);
-        let Some(id) = self.by_peer.remove(peer) else {
-            return;
-        };
-        let Some(user) = self.users.get_mut(&id) else {
-            return;
-        };
-        user.peer = None;
-        user.heard = now;
-        user.used_mbps = 0.0;
-        if has_left && user.status.kind() == Kind::Peer {
-            self.forget(&id);
+        if let Some(user) = self.users.of_peer(peer) {
+            let id = Arc::clone(&user.id);
+            self.disconnect(now, &id, has_left);
         }
     }
 
     /// Who a peer is.
     pub fn user_of(&self, peer: &str) -> Option<&User> {
-        self.users.get(self.by_peer.get(peer)?)
+        self.users.of_peer(peer)
     }
 
     /// A user by the identifier that the provider gave him.
@@ -364,19 +341,19 @@ impl Provider {
         self.users.get(id)
     }
 
-    /// A contract by its number.
+    /// A contract by its number; none of one that is long over.
     pub fn contract(&self, no: u64) -> Option<&Contract> {
-        self.contracts.get(&no)
+        self.books.contract(no)
     }
 
-    /// Every contract, by number.
+    /// Contracts by number: those that run, and the last [`books::OVER_SHOWN`] of those that are over.
     pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
-        self.contracts.values()
+        self.books.contracts()
     }
 
-    /// Every entry of the ledger, oldest first.
-    pub fn ledger(&self) -> &[Entry] {
-        &self.ledger
+    /// The last [`books::ENTRIES_SHOWN`] entries of the ledger, oldest first.
+    pub fn ledger(&self) -> impl Iterator<Item = &Entry> {
+        self.books.entries()
     }
 
     /// Users now.
@@ -386,48 +363,18 @@ impl Provider {
 
     // --- tables -----------------------------------------------------------------------------------------------------
 
-    fn put_user(&mut self, user: User) {
-        let who = (Arc::clone(&user.account), Arc::clone(&user.content));
-        self.by_account.insert(who, Arc::clone(&user.id));
-        if let Some(peer) = &user.peer {
-            self.by_peer.insert(Arc::clone(peer), Arc::clone(&user.id));
-        }
-        self.users.insert(Arc::clone(&user.id), user);
-    }
-
     fn forget(&mut self, id: &str) {
-        let Some(user) = self.users.remove(id) else {
-            return;
-        };
-        if let Some(peer) = &user.peer {
-            self.by_peer.remove(peer);
-        }
-        let who = (Arc::clone(&user.account), Arc::clone(&user.content));
-        if self
-            .by_account
-            .get(&who)
-            .is_some_and(|known| **known == *id)
+        if let Some(user) = self.users.remove(id)
+            && user.is_durable()
         {
-            self.by_account.remove(&who);
-        }
-        if user.status.kind() == Kind::Client || user.contract.is_some() {
             self.change(Table::Users, id.to_owned(), None);
         }
-    }
-
-    fn put_contract(&mut self, contract: Contract) {
-        if let (State::Active, Some(until)) = (contract.state, contract.until) {
-            self.renewals.insert((until, contract.no));
-        }
-        let request = (contract.account.clone(), contract.request.clone());
-        self.by_request.insert(request, contract.no);
-        self.contracts.insert(contract.no, contract);
     }
 
     /// Writes down what is durable of a user: those who pay, or have paid.
     fn save_user(&mut self, id: &str) {
         if let Some(user) = self.users.get(id)
-            && (user.status.kind() == Kind::Client || user.contract.is_some())
+            && user.is_durable()
         {
             let value = user.to_json();
             self.change(Table::Users, id.to_owned(), Some(value));
@@ -435,10 +382,33 @@ impl Provider {
     }
 
     fn save_contract(&mut self, no: u64) {
-        if let Some(contract) = self.contracts.get(&no) {
+        if let Some(contract) = self.books.contract(no) {
             let value = contract.to_json();
             self.change(Table::Contracts, contract::key(no), Some(value));
         }
+    }
+
+    /// Writes a user and its contract down again: whoever asks twice waits until both are kept, although the first
+    /// answer may have said that they were not.
+    fn save_again(&mut self, id: &str) {
+        self.save_user(id);
+        if let Some(no) = self.users.get(id).and_then(|user| user.contract) {
+            self.save_contract(no);
+        }
+    }
+
+    /// A user's contract is over, and he is there: a free peer from now on.
+    fn set_free(&mut self, id: &str) {
+        self.users.edit(id, |user| {
+            user.status = match user.status.serves_peers() {
+                true => Status::PP,
+                false => Status::P,
+            };
+            user.contract = None;
+            user.packet = None;
+            user.interval = None;
+        });
+        self.change(Table::Users, id.to_owned(), None);
     }
 
     fn change(&mut self, table: Table, key: String, value: Option<String>) {
@@ -447,9 +417,8 @@ impl Provider {
 
     /// Books an entry.
     fn book(&mut self, entry: Entry) {
-        let key = contract::key(self.ledger.len() as u64 + 1);
         let value = entry.to_value().to_string();
-        self.ledger.push(entry);
+        let key = contract::key(self.books.book(entry));
         self.change(Table::Ledger, key, Some(value));
     }
 
@@ -479,12 +448,14 @@ impl Provider {
     /// The number of the next child of a user.
     fn child_number(&mut self, seller: &Seller) -> u64 {
         let Seller::User(id) = seller else { return 0 };
-        let Some(user) = self.users.get_mut(id) else {
+        let count = |user: &mut User| {
+            user.children += 1;
+            user.children
+        };
+        let Some(number) = self.users.edit(id, count) else {
             return 0;
         };
-        user.children += 1;
-        let (id, number) = (Arc::clone(&user.id), user.children);
-        self.save_user(&id);
+        self.save_user(id);
         number
     }
 }

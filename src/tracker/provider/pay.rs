@@ -1,6 +1,7 @@
 //! Payments: asked of whoever the operator named, booked when they are made, renewed when a unit is over.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,11 +11,14 @@ use super::enrol::Ask;
 use super::error::{Code, Refused, refused};
 use super::money::Money;
 use super::status::{Kind, Status};
-use super::user::{PROVIDER, Seller};
+use super::user::{PROVIDER, Seller, User};
 use crate::time::Instant;
 
 /// Most payments under way.
 const PENDING_MAX: usize = 10_000;
+
+/// A user who is away for less is waited for when his contract is due.
+const RETURN_GRACE: Duration = Duration::from_secs(60);
 
 /// A payment to be made. Whoever makes it gets the same `account` and `request` again when the tracker was killed before
 /// it could book the answer, and must not charge twice.
@@ -143,14 +147,11 @@ impl Provider {
 
     /// Books one unit of a contract.
     pub(super) fn charge(&mut self, now: Instant, no: u64, reference: Option<String>) {
-        let Some(contract) = self.contracts.get(&no) else {
+        let Some(contract) = self.books.contract(no) else {
             return;
         };
         let at = self.epoch.unix_micros(now);
-        let status = self
-            .users
-            .get(contract.user.as_str())
-            .map(|user| user.status);
+        let status = self.users.get(&contract.user).map(|user| user.status);
         let discount = self.discount(contract.price, status.unwrap_or(Status::C));
         let entry = |from: &str, to: &str, amount, reason| Entry {
             at,
@@ -178,46 +179,37 @@ impl Provider {
         }
     }
 
-    /// Renews the contracts whose unit is over while their user is there; ends the others.
+    /// Renews the contracts whose unit is over while their user is there; ends the others. Whoever is away for a moment,
+    /// because this tracker was, is waited for.
     pub(super) fn renew(&mut self, now: Instant) {
         let at = self.epoch.unix_micros(now);
-        // Those that wait for their payment come again the next time.
-        let due: Vec<(u64, u64)> = self.renewals.range(..=(at, u64::MAX)).copied().collect();
-        for (until, no) in due {
-            let Some(contract) = self.contracts.get(&no).cloned() else {
-                self.renewals.remove(&(until, no));
+        // Those that wait for their payment or their user come again the next time.
+        for no in self.books.due(at) {
+            let Some(contract) = self.books.contract(no).cloned() else {
                 continue;
             };
-            let is_here = self
-                .users
-                .get(contract.user.as_str())
-                .is_some_and(|user| user.is_here());
-            let outcome = if is_here {
-                self.payment_again(&contract, until)
-            } else {
-                refused(Code::NotContracted, "gone")
-            };
-            match outcome {
+            let user = self.users.get(&contract.user);
+            match user.map(|user| (user.is_here(), now - user.heard)) {
+                Some((true, _)) => {}
+                Some((false, away)) if away < RETURN_GRACE => continue,
+                _ => {
+                    self.end(&contract);
+                    continue;
+                }
+            }
+            let until = contract.until.unwrap_or(at);
+            match self.payment_again(&contract, until) {
                 Err(Refused {
                     code: Code::PaymentPending,
                     ..
                 }) => {}
                 Ok(reference) => {
-                    self.renewals.remove(&(until, no));
                     let next = contract.unit.micros().map(|unit| until.max(at) + unit);
-                    if let Some(contract) = self.contracts.get_mut(&no) {
-                        contract.until = next;
-                    }
-                    if let Some(next) = next {
-                        self.renewals.insert((next, no));
-                    }
+                    self.books.edit(no, |contract| contract.until = next);
                     self.save_contract(no);
                     self.charge(now, no, reference);
                 }
-                Err(_) => {
-                    self.renewals.remove(&(until, no));
-                    self.end(&contract);
-                }
+                Err(_) => self.end(&contract),
             }
         }
     }
@@ -230,38 +222,29 @@ impl Provider {
         if self.tariff.payment.is_none() {
             return Ok(None);
         }
-        let user = self.users.get(contract.user.as_str());
+        let user = self.users.get(&contract.user);
         let status = user.map_or(Status::C, |user| user.status);
-        let content = user.map(|user| user.content.to_string());
         let discount = self.discount(contract.price, status);
         self.payments.ask(Payment {
-            account: contract.account.clone(),
+            account: contract.account.to_string(),
             request: format!("renew-{}-{until}", contract.no),
             amount: Money::from_micros(contract.price.micros() - discount.micros()),
             currency: self.tariff.currency.clone(),
-            terms: contract.terms.clone(),
+            terms: contract.terms.to_string(),
             seller: contract.seller.name().to_owned(),
-            content: content.unwrap_or_default(),
+            content: contract.content.to_string(),
         })
     }
 
     /// A contract is over: who is still there is a free peer from now on, who is not is forgotten.
     pub(super) fn end(&mut self, contract: &Contract) {
-        if let Some(contract) = self.contracts.get_mut(&contract.no) {
-            contract.state = State::Ended;
-        }
+        self.books
+            .edit(contract.no, |contract| contract.state = State::Ended);
         self.save_contract(contract.no);
-        let Some(user) = self.users.get_mut(contract.user.as_str()) else {
-            return;
-        };
-        if user.is_here() {
-            user.status = match user.status.serves_peers() {
-                true => Status::PP,
-                false => Status::P,
-            };
-            self.save_user(&contract.user);
-        } else {
-            self.forget(&contract.user);
+        match self.users.get(&contract.user).map(User::is_here) {
+            Some(true) => self.set_free(&contract.user),
+            Some(false) => self.forget(&contract.user),
+            None => {}
         }
     }
 }

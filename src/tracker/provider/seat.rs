@@ -1,14 +1,13 @@
 //! Whom a peer may ask for the stream, and whom a client gets when his seller is gone.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Provider;
 use super::contract::{Entry, Reason, State};
-use super::status::{Kind, Status};
+use super::status::Kind;
 use super::tariff::Interval;
-use super::user::{PROVIDER, Seller, User, natural};
+use super::user::{PROVIDER, Seller, User};
 use crate::time::Instant;
 
 /// How long a seller may take to deliver before somebody else is asked.
@@ -80,15 +79,16 @@ impl Provider {
 
     /// The peers of users below which a free peer may hang: the one it came to first.
     fn serving_peers(&self, user: &User) -> Vec<Arc<str>> {
-        let mut found: Vec<&User> = self
-            .users
-            .values()
-            .filter(|other| other.content == user.content && other.id != user.id)
-            .filter(|other| other.status.serves_peers())
-            .collect();
-        found.sort_by_cached_key(|other| (user.seller.name() != &*other.id, merit(other)));
-        let peers = found.into_iter().filter_map(|other| other.peer.clone());
-        peers.take(NAMED_MAX).collect()
+        let first = self.users.get(user.seller.name());
+        let first =
+            first.filter(|first| first.content == user.content && first.status.serves_peers());
+        let others = self.users.open_to(Kind::Peer, &user.content);
+        let others = others.filter(|other| other.id != user.id && user.seller.name() != &*other.id);
+        let peers = first.into_iter().chain(others);
+        peers
+            .filter_map(|other| other.peer.clone())
+            .take(NAMED_MAX)
+            .collect()
     }
 
     /// Whether a client's seller cannot deliver: it is gone, serves no clients any more, or does not.
@@ -131,52 +131,48 @@ impl Provider {
         };
         let contract = user.contract;
         // It may be dead, and not missed yet: nobody else is sent there before it reports again.
-        if let Some(lost) = self.users.get_mut(&lost) {
-            lost.is_doubted = true;
-        }
-        let Some(user) = self.users.get_mut(id) else {
-            return;
-        };
-        user.has_streamed = false;
-        user.parentless = Some(now);
-        match seller {
-            Some(seller) => {
+        self.users.edit(&lost, |lost| lost.is_doubted = true);
+        self.users.edit(id, |user| {
+            user.has_streamed = false;
+            user.parentless = Some(now);
+            if let Some(seller) = &seller {
                 user.seller = seller.clone();
-                if let Some(no) = contract
-                    && let Some(contract) = self.contracts.get_mut(&no)
-                {
-                    contract.seller = seller;
-                    self.save_contract(no);
-                }
             }
-            None => {
-                user.status = Status::P;
+        });
+        match (seller, contract) {
+            (Some(seller), Some(no)) => {
+                self.books.edit(no, |contract| contract.seller = seller);
+                self.save_contract(no);
+                self.save_user(id);
+            }
+            (Some(_), None) => self.save_user(id),
+            (None, contract) => {
                 if let Some(no) = contract {
                     self.credit(now, no);
                 }
+                self.set_free(id);
             }
         }
-        self.save_user(id);
     }
 
     /// Ends a contract early and gives back the rest of the fee.
     pub(super) fn credit(&mut self, now: Instant, no: u64) {
         let at = self.epoch.unix_micros(now);
-        let Some(contract) = self.contracts.get_mut(&no) else {
+        let running = self.books.contract(no);
+        if running.is_none_or(|contract| contract.state != State::Active) {
+            return;
+        }
+        let Some(contract) = self
+            .books
+            .edit(no, |contract| contract.state = State::Credited)
+        else {
             return;
         };
-        if contract.state != State::Active {
-            return;
-        }
-        contract.state = State::Credited;
-        if let Some(until) = contract.until {
-            self.renewals.remove(&(until, no));
-        }
         let entry = Entry {
             at,
             contract: no,
             from: PROVIDER.to_owned(),
-            to: contract.account.clone(),
+            to: contract.account.to_string(),
             amount: contract.rest(at),
             reason: Reason::Credit,
             reference: None,
@@ -185,8 +181,7 @@ impl Provider {
         self.book(entry);
     }
 
-    /// The user of a content that serves users of a kind best: those that serve only clients before those that serve
-    /// peers as well, with room, nearest to the source; none of `not`.
+    /// The user of a content that serves users of a kind best and has room; none of `not`.
     pub(super) fn pick(
         &self,
         kind: Kind,
@@ -194,33 +189,12 @@ impl Provider {
         interval: Option<&Interval>,
         not: &[&str],
     ) -> Option<Arc<str>> {
-        self.users
-            .values()
-            .filter(|user| *user.content == *content && user.is_here())
-            .filter(|user| user.status.admits(kind) && user.slots_free != Some(0))
-            .filter(|user| !user.is_doubted)
-            .filter(|user| !not.contains(&&*user.id))
-            .filter(|user| {
-                interval.is_none_or(|range| user.qos.bw_mbps.is_some_and(|bw| range.contains(bw)))
-            })
-            .filter(|user| {
-                // Enough free upload for the stream, as far as both are known.
-                let rate = user.kbps.map_or(0.0, |kbps| kbps as f64 / 1000.0);
-                user.free_mbps().is_none_or(|free| free >= rate)
-            })
-            .min_by_key(|user| merit(user))
-            .map(|user| Arc::clone(&user.id))
+        let fits = |user: &&User| {
+            !not.contains(&&*user.id)
+                && interval
+                    .is_none_or(|range| user.qos.bw_mbps.is_some_and(|bw| range.contains(bw)))
+        };
+        let found = self.users.open_to(kind, content).find(fits)?;
+        Some(Arc::clone(&found.id))
     }
-}
-
-/// The better, the smaller.
-fn merit(user: &User) -> (Status, u64, Reverse<u16>, (String, Vec<u64>)) {
-    (
-        user.status,
-        user.qos
-            .lat_ms
-            .map_or(u64::MAX, |lat| (lat * 1000.0) as u64),
-        Reverse(user.slots_free.unwrap_or(0)),
-        natural(&user.id),
-    )
 }

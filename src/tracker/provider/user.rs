@@ -80,6 +80,8 @@ pub struct User {
     pub slots_free: Option<u16>,
     /// Rate at which the stream reaches it, in kbit/s.
     pub kbps: Option<u64>,
+    /// Whether it gets less than its packet guarantees.
+    pub is_outside: bool,
 }
 
 impl User {
@@ -92,6 +94,11 @@ impl User {
     /// Whether a peer of it is connected.
     pub const fn is_here(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// Whether it is kept over a restart: whoever pays is.
+    pub fn is_durable(&self) -> bool {
+        self.status.kind() == Kind::Client
     }
 
     /// Upload that is left, in Mbit/s; none while its capacity is not known.
@@ -194,6 +201,7 @@ impl User {
             used_mbps: 0.0,
             slots_free: None,
             kbps: None,
+            is_outside: false,
         })
     }
 }

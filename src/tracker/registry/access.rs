@@ -61,12 +61,36 @@ impl Registry {
             .as_ref()
             .and_then(|ext| ext.deal.user.as_deref());
         if let (None, Some(office), Some(name)) = (&proven, &self.office, claimed)
-            && office.users().any(|(known, _)| known == name)
+            && office.has_user(name)
         {
             let why = format!("user {name} proves itself with a secret: give --token-file");
             return Err((RejectCode::NotAdmitted, why));
         }
         Ok(proven)
+    }
+
+    /// Whether an account may be used by whoever shows that secret: of those that the operator made, each proves itself;
+    /// any other name is whoever took it first.
+    ///
+    /// # Errors
+    ///
+    /// Why not, for people.
+    pub(in crate::tracker) fn check_account(
+        &self,
+        name: &str,
+        secret: Option<&str>,
+    ) -> Result<(), String> {
+        let Some(office) = &self.office else {
+            return Ok(());
+        };
+        match secret {
+            Some(secret) if office.knows(name, secret) => Ok(()),
+            Some(_) => Err("unknown user or wrong secret".to_owned()),
+            None if office.has_user(name) => {
+                Err(format!("user {name} proves itself: secret is missing"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The channels that a request is about: at least one, which may have no name.

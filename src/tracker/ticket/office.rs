@@ -114,6 +114,13 @@ struct Account {
     holder: Holder,
 }
 
+impl Account {
+    /// Whether that is its secret. A comparison of digests that stops early tells nothing of what was digested.
+    fn is_secret(&self, name: &str, secret: &Secret) -> bool {
+        self.secret_hash == hash(name, secret)
+    }
+}
+
 /// One user as stored.
 #[derive(Serialize, Deserialize)]
 struct AccountRow {
@@ -319,6 +326,18 @@ impl TicketOffice {
             .map(|(name, account)| (name.as_str(), account.roles))
     }
 
+    /// Whether there is a user of that name.
+    pub fn has_user(&self, name: &str) -> bool {
+        self.accounts.contains_key(name)
+    }
+
+    /// Whether that is the secret of a user.
+    pub fn knows(&self, name: &str, secret: &str) -> bool {
+        let account = self.accounts.get(name);
+        Secret::new(secret)
+            .is_some_and(|secret| account.is_some_and(|known| known.is_secret(name, &secret)))
+    }
+
     /// Every channel that is closed, by name.
     pub fn closed(&self) -> impl Iterator<Item = &str> {
         self.closed.iter().map(String::as_str)
@@ -348,7 +367,7 @@ impl TicketOffice {
             }
             (None, Some(user), Some(token)) => {
                 let found = self.accounts.get(user).ok_or(LoginError::Unknown)?;
-                if found.secret_hash != hash(user, token) {
+                if !found.is_secret(user, token) {
                     return Err(LoginError::Unknown);
                 }
                 Some(user.to_owned())

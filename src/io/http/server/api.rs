@@ -11,10 +11,11 @@ use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
 
+use super::guard::is_called_local;
 use super::traffic::Traffic;
 use super::{Remote, Server, error};
 use crate::tracker::address::{Scope, scope};
-use crate::tracker::provider::api::{Params, is_reading};
+use crate::tracker::provider::api::{CALLS, Params, is_reading};
 use crate::tracker::service::read_params;
 
 /// Most parameters of one call.
@@ -31,7 +32,7 @@ pub(super) async fn get(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    if !is_reading(&name) && crate::tracker::provider::api::CALLS.contains(&name.as_str()) {
+    if !is_reading(&name) && CALLS.contains(&name.as_str()) {
         return error(StatusCode::METHOD_NOT_ALLOWED, "need POST");
     }
     let is_long = |(name, value): (&String, &String)| {
@@ -91,9 +92,41 @@ async fn call(server: &Server, name: &str, params: Params, trusted: bool) -> Res
     response
 }
 
-/// Whether a request comes from the machine itself, and not through a proxy on it.
+/// Whether a request comes from the machine itself, and neither through a proxy on it nor from a page in its browser that
+/// calls the machine by another name.
 fn is_operator(Remote(from): Remote, headers: &HeaderMap) -> bool {
     scope(from.ip().to_canonical()) == Scope::Loopback
+        && is_called_local(headers)
         && !headers.contains_key("x-forwarded-for")
         && !headers.contains_key(FORWARDED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s_52_the_operator_calls_his_machine_by_its_own_name() {
+        for (from, headers, is_his) in [
+            ("127.0.0.1:9", &[][..], true),
+            ("127.0.0.1:9", &[("host", "localhost:7851")], true),
+            ("[::1]:9", &[("host", "[::1]:7851")], true),
+            ("[::ffff:127.0.0.1]:9", &[("host", "127.0.0.1")], true),
+            ("192.0.2.1:9", &[("host", "localhost")], false),
+            ("127.0.0.1:9", &[("host", "rebound.example:7851")], false),
+            ("127.0.0.1:9", &[("x-forwarded-for", "192.0.2.1")], false),
+            ("127.0.0.1:9", &[("forwarded", "for=192.0.2.1")], false),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.insert(*name, HeaderValue::from_static(value));
+            }
+            let from: std::net::SocketAddr = from.parse().expect("an address");
+            assert_eq!(
+                is_operator(Remote(from), &map),
+                is_his,
+                "{from} {headers:?}"
+            );
+        }
+    }
 }

@@ -31,11 +31,15 @@ pub(super) async fn check(
     }
 }
 
+/// Whether the tracker was called by a name of this machine. Browsers always name a host; only tools of old leave it out.
+pub(super) fn is_called_local(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).map(|host| host.to_str().ok());
+    host.is_none_or(|host| host.is_some_and(is_this_machine))
+}
+
 fn refusal(headers: &HeaderMap, is_local: bool) -> Option<&'static str> {
     let host = headers.get(HOST).map(|host| host.to_str().ok());
-    // Browsers always name a host; only tools of old leave it out.
-    let is_ours = host.is_none_or(|host| host.is_some_and(is_this_machine));
-    if is_local && !is_ours {
+    if is_local && !is_called_local(headers) {
         return Some("host: this tracker serves its own machine, call it localhost");
     }
     // No tool sends an origin: a page of somebody else must not ask in the name of whoever looks at it.

@@ -1,5 +1,7 @@
 //! What the tracker does beside answering: payments to be made, servers to be started, once a second what expired.
 
+use std::sync::Arc;
+
 use super::{Server, lock};
 use crate::io::hook;
 use crate::tracker::provider::Payment;
@@ -12,9 +14,9 @@ impl Server {
         self.start_servers();
     }
 
-    /// Makes payments that wait.
+    /// Makes payments that wait, some at a time: a thousand viewers at once are not a thousand processes.
     pub(super) fn start_payments(&self) {
-        loop {
+        while let Ok(till) = Arc::clone(&self.tills).try_acquire_owned() {
             let (payment, command) = {
                 let mut service = lock(&self.service);
                 let Some(provider) = service.provider_mut() else {
@@ -32,6 +34,8 @@ impl Server {
                     None => Ok(None),
                 };
                 server.paid(&payment, outcome);
+                drop(till);
+                server.start_payments();
             });
         }
     }
