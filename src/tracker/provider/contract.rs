@@ -126,7 +126,7 @@ impl Contract {
             seller: Seller::from_name(text("seller")?),
             terms: text("terms")?.into(),
             price: text("price")?.parse().ok()?,
-            unit: Unit::from_name(&text("unit")?)?,
+            unit: Unit::from_name(text("unit")?)?,
             start: value.get("start")?.as_u64()?,
             until: value.get("until").and_then(Value::as_u64),
             state: State::ALL.into_iter().find(|known| known.name() == state)?,
