@@ -230,11 +230,6 @@ impl Bin {
         (self.0 >> self.layer()) >> 1
     }
 
-    /// Whether it names a single chunk.
-    pub const fn is_leaf(self) -> bool {
-        self.0 & 1 == 0
-    }
-
     /// The chunks below.
     pub const fn to_range(self) -> ChunkRange {
         let layer = self.layer();

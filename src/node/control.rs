@@ -7,6 +7,7 @@ use super::{Event, Loss, Node, Port};
 use crate::chunk::{ChunkIndex, ChunkSet};
 use crate::ids::PeerId;
 use crate::peer::channel::{Channel, PATH_MAX, Phase, RemoteStatus, Subscriber};
+use crate::qos::latency::cumulative;
 use crate::store::MunroIndex;
 use crate::time::{Instant, micros};
 use crate::wire::{Extension, Hello, Mask, Message, PathBlock, Status, Subscribe, SubscribeReply};
@@ -333,10 +334,8 @@ impl Node {
             return Some(Duration::ZERO);
         }
         let status = self.channels.get(stream.parent?)?.status.as_ref()?;
-        Some(
-            Duration::from_micros(u64::from(status.cumulative_latency_us))
-                + self.hop_latency(swarm)?,
-        )
+        let parent = Duration::from_micros(u64::from(status.cumulative_latency_us));
+        Some(cumulative(parent, self.hop_latency(swarm)?))
     }
 
     /// Whether a path to the source is known.

@@ -70,11 +70,6 @@ impl Histogram {
         self.0.len()
     }
 
-    /// Mean in milliseconds, 0 when empty.
-    pub fn mean_ms(&self) -> f64 {
-        self.0.mean() / 1000.0
-    }
-
     /// The value in milliseconds at or below which the share `quantile` (0 to 1) of all lies; 0 when empty.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile).min(MAX_US) as f64 / 1000.0
@@ -139,7 +134,6 @@ mod tests {
             (seen.p99, 99.0),
             (seen.p999, 99.9),
             (seen.max, 100.0),
-            (histogram.mean_ms(), 50.0),
         ] {
             assert!(
                 (found - exact).abs() <= exact / 100.0,

@@ -6,16 +6,6 @@
 
 use std::time::Duration;
 
-/// The hop delay of one packet by its two outgoing stamps, in µs of a common clock; zero when they contradict it.
-pub const fn hop_from_stamps(parent_us: u64, own_us: u64) -> Duration {
-    Duration::from_micros(own_us.saturating_sub(parent_us))
-}
-
-/// The hop delay where the clocks do not agree: half the smoothed round trip time.
-pub fn hop_from_rtt(rtt: Duration) -> Duration {
-    rtt / 2
-}
-
 /// Cumulative latency: the parent's plus our own hop.
 pub const fn cumulative(parent: Duration, hop: Duration) -> Duration {
     parent.saturating_add(hop)
@@ -70,13 +60,6 @@ mod tests {
             packets_per_second: 100.0,
         };
         assert_eq!(bandwidth_measured(2, audio, video), 2.048e6);
-    }
-
-    #[test]
-    fn a_hop_is_never_negative() {
-        assert_eq!(hop_from_stamps(1000, 21_000), ms(20));
-        assert_eq!(hop_from_stamps(21_000, 1000), Duration::ZERO);
-        assert_eq!(hop_from_rtt(ms(40)), ms(20));
     }
 
     #[test]

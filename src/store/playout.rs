@@ -207,11 +207,6 @@ impl Playout {
         Instant::from_micros(due_us.max(0).unsigned_abs()).min(slot.arrived() + self.config.latency)
     }
 
-    /// When a chunk of a munro not yet here would be due: no later than the first munro behind it.
-    pub fn due_of_missing(&self, window: &Window, index: MunroIndex) -> Option<Instant> {
-        window.slots_from(index).next().map(|slot| self.due(slot))
-    }
-
     /// The next step, when there is one now. `announced` tells whether any neighbour ever had one of the chunks,
     /// `followed` whether any of them may still be given.
     pub fn poll(

@@ -243,7 +243,7 @@ impl Output {
         }
     }
 
-    /// Whether the queue is full: with back-pressure, a reason to offer nothing for now.
+    /// Whether the queue is full: with back-pressure, a reason to offer nothing yet.
     pub fn is_full(&self) -> bool {
         match &self.way {
             Way::Thread(queue) => queue.is_full(),

@@ -57,12 +57,28 @@ fn who_hangs_elsewhere_is_told_to_move() {
     let mut report = |number: usize, parent: &str| {
         town.report(&ip(number), &format!("c{number}"), FILM, below(parent, 2))
     };
-    // Its parent has no stream yet: the radix it is, for now.
+    // Its parent has no stream yet: so it is the radix.
     assert_eq!(report(3, "radix"), None);
     assert_eq!(report(1, "radix"), None);
     assert_eq!(report(3, "radix").as_deref(), Some("c1"));
     assert_eq!(report(3, "radix").as_deref(), Some("c1"), "until it has");
     assert_eq!(report(3, "c1"), None);
+}
+
+#[test]
+fn nobody_is_told_to_move_to_whom_he_does_not_pay() {
+    let mut town = town(Settings::default());
+    for number in 1..4 {
+        join(&mut town, number);
+    }
+    let report = |town: &mut Town, number: usize| {
+        town.report(&ip(number), &format!("c{number}"), FILM, below("radix", 2))
+    };
+    report(&mut town, 1);
+    town.allow(&["c2"]);
+    assert_eq!(report(&mut town, 3), None);
+    town.allow(&["c1"]);
+    assert_eq!(report(&mut town, 3).as_deref(), Some("c1"));
 }
 
 #[test]
