@@ -274,7 +274,7 @@ impl Registry {
                 self.stats.reports_total += 1;
                 known
                     .ok_or_else(not_registered)
-                    .and_then(|no| self.report(now, no, request, stats))
+                    .and_then(|no| self.report(now, no, request, stats, allowed))
             }
         };
         match answer {
@@ -544,6 +544,7 @@ impl Registry {
         no: PeerNo,
         request: &Request,
         stats: &[Stat],
+        allowed: Option<Allowed<'_>>,
     ) -> Result<Response, Refusal> {
         let Some(peer) = self.peers.get(&no) else {
             return Err(not_registered());
@@ -567,7 +568,7 @@ impl Registry {
         self.refresh(now, no, request.ext.as_ref());
         let mut response = Response::success(request.transaction_id.clone());
         if request.ext.is_some() {
-            response.ext = self.move_for(now, no, &swarm_result);
+            response.ext = self.move_for(now, no, &swarm_result, allowed);
         }
         response.swarm_result = swarm_result;
         Ok(response)

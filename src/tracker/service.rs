@@ -197,19 +197,15 @@ impl Service {
                 false => provider.on_server(&request.peer_id, &report),
             }
         }
-        let allowed = if names_peers(&request.body) {
-            let room = provider.user_of(&request.peer_id).map(|user| {
-                let content = &user.content;
-                match self.registry.has_room(content) {
-                    true => Room::Free,
-                    false if self.registry.has_server(content) => Room::Full,
-                    false => Room::NoServer,
-                }
-            });
-            provider.allowed(now, &request.peer_id, room.unwrap_or(Room::NoServer))
-        } else {
-            provider::Allowed::default()
-        };
+        let room = provider.user_of(&request.peer_id).map(|user| {
+            let content = &user.content;
+            match self.registry.has_room(content) {
+                true => Room::Free,
+                false if self.registry.has_server(content) => Room::Full,
+                false => Room::NoServer,
+            }
+        });
+        let allowed = provider.allowed(now, &request.peer_id, room.unwrap_or(Room::NoServer));
         let allowed = Allowed {
             servers: allowed.servers,
             peers: &allowed.peers,
@@ -291,18 +287,6 @@ struct Pending;
 /// Whether a request is a user's: of a peer of ours, or of a plain one.
 fn is_user(ext: Option<&RequestExt>) -> bool {
     ext.is_none_or(|ext| ext.role.is_none_or(|role| role == Role::Peer))
-}
-
-/// Whether the answer to a request names peers.
-fn names_peers(body: &Body) -> bool {
-    match body {
-        Body::Connect(connect) => {
-            let mut actions = connect.swarm_action.iter();
-            actions.any(|action| action.action == Action::Join)
-        }
-        Body::Find(_) => true,
-        Body::StatReport(_) => false,
-    }
 }
 
 /// Makes the sender of a CONNECT a user of the channel, or finds the one that he is.

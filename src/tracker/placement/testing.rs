@@ -1,5 +1,6 @@
 //! A tracker with a policy, and members that talk to it: each test is a story.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Placement;
@@ -9,7 +10,7 @@ use crate::tracker::message::{
     Action, Body, Connect, Decimal, Find, PeerMode, Request, RequestExt, Response, Role, Stat,
     SwarmAction,
 };
-use crate::tracker::registry::{Config, Registry};
+use crate::tracker::registry::{Allowed, Config, Registry};
 
 /// A tracker and the time.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Town {
     pub(super) registry: Registry,
     now: Instant,
     transactions: u64,
+    /// The peers that a provider lets members ask, where there is one.
+    allowed: Option<Vec<Arc<str>>>,
 }
 
 /// What a member says of itself, with what all of them have in common.
@@ -49,6 +52,7 @@ impl Town {
             registry: registry.with_placement(placement),
             now: Instant::ZERO,
             transactions: 0,
+            allowed: None,
         }
     }
 
@@ -61,6 +65,11 @@ impl Town {
         self.registry.handle_timeout(self.now);
     }
 
+    /// From now on a provider lets members ask those peers alone.
+    pub(super) fn allow(&mut self, peers: &[&str]) {
+        self.allowed = Some(peers.iter().map(|peer| (*peer).into()).collect());
+    }
+
     fn ask(&mut self, ip: &str, peer: &str, body: Body, ext: RequestExt) -> Response {
         self.transactions += 1;
         let request = Request {
@@ -70,8 +79,13 @@ impl Town {
             ext: Some(ext),
         };
         let ip = ip.parse().expect("an address");
+        let from = std::net::SocketAddr::new(ip, 40_000);
+        let allowed = self.allowed.as_deref().map(|peers| Allowed {
+            servers: false,
+            peers,
+        });
         self.registry
-            .handle(self.now, std::net::SocketAddr::new(ip, 40_000), &request)
+            .handle_allowed(self.now, from, &request, allowed)
     }
 
     fn act(

@@ -26,11 +26,7 @@ impl Registry {
             Placed::Listed => self.choose(now, asker, swarm, count, allowed),
             Placed::Parents { parents, .. } => {
                 let mut chosen = self.reachable(asker, parents, count);
-                // Who pays for less than the placement offers does not get it.
-                chosen.retain(|no| {
-                    let peer = self.peers.get(no);
-                    allowed.is_none_or(|allowed| peer.is_some_and(|of| allowed.admits(of, swarm)))
-                });
+                self.retain_allowed(&mut chosen, swarm, allowed);
                 chosen
             }
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Refusal, Registry};
+use super::{Allowed, Refusal, Registry};
 use crate::time::Instant;
 use crate::tracker::address::may_learn;
 use crate::tracker::message::{
@@ -154,22 +154,38 @@ impl Registry {
             .collect()
     }
 
+    /// Who pays for less than the placement offers does not get it.
+    pub(super) fn retain_allowed(
+        &self,
+        parents: &mut Vec<PeerNo>,
+        swarm: &str,
+        allowed: Option<Allowed<'_>>,
+    ) {
+        let Some(allowed) = allowed else { return };
+        parents.retain(|no| {
+            let peer = self.peers.get(no);
+            peer.is_some_and(|peer| allowed.admits(peer, swarm))
+        });
+    }
+
     /// A peer as an answer names it.
     pub(super) fn parent_info(&self, no: PeerNo, swarm: &str) -> Option<Parent> {
         let peer = self.peers.get(&no)?;
         Some(peer.as_parent(swarm, peer.addr.as_ref()?))
     }
 
-    /// What the placement wants of a peer that reported.
+    /// What the placement wants of a peer that reported, of what it may have.
     pub(super) fn move_for(
         &mut self,
         now: Instant,
         no: PeerNo,
         results: &[SwarmResult],
+        allowed: Option<Allowed<'_>>,
     ) -> Option<ResponseExt> {
         let result = results.iter().find(|result| result.is_ok)?;
         let swarm = Arc::clone(self.swarms.get_key_value(result.swarm_id.as_str())?.0);
-        let parents = self.placement.move_of(now, &swarm, no);
+        let mut parents = self.placement.move_of(now, &swarm, no);
+        self.retain_allowed(&mut parents, &swarm, allowed);
         let move_to = self
             .reachable(no, &parents, 1)
             .first()
