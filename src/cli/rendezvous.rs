@@ -4,6 +4,9 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::json;
+use tokio::task::JoinHandle;
+
 use super::certificate::IdentityFiles;
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
@@ -14,6 +17,7 @@ use super::stream;
 use super::tracker::{self, Settings};
 use super::value::{Shown, printable};
 use crate::io::clock::Clock;
+use crate::io::control::Control;
 use crate::io::engine::Reporter;
 use crate::io::http::server::{Identity, Keeper, Names, Server};
 use crate::io::lifecycle::Lifecycle;
@@ -21,7 +25,7 @@ use crate::io::signal::{Signal, Signals};
 use crate::io::store::{Store, StoreError};
 use crate::rng::{Rng, Seed};
 use crate::stats::{Counters, Start, Tool};
-use crate::tracker::message::RejectCode;
+use crate::tracker::message::{RejectCode, Secret};
 use crate::tracker::placement::Placement;
 use crate::tracker::placement::balanced::{self, Balanced, Graph};
 use crate::tracker::placement::list::Listed;
@@ -33,6 +37,7 @@ use crate::tracker::provider::tariff::Tariff;
 use crate::tracker::registry::{self, Registry};
 use crate::tracker::service::Service;
 use crate::tracker::ticket::office::{Lives, TicketOffice};
+use crate::tracker::ticket::orders::Outcome;
 
 /// Name under which a tracker writes about all channels.
 const ALL_CHANNELS: &str = "*";
@@ -147,6 +152,10 @@ pub(super) async fn serve(
         .with_identity(identity.clone())
         .with_keeper(keeper(&store))
         .with_names(names(&service));
+    let control = settings
+        .store
+        .control()
+        .and_then(|path| take_orders(&path, &server));
     let channels = [ALL_CHANNELS.to_owned()];
     let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
     let mut reporter = records.reporter(clock, progress, &node, &channels);
@@ -186,6 +195,10 @@ pub(super) async fn serve(
     lifecycle.stopping();
     let _ = stop.send(());
     let _ = serving.await;
+    if let Some(control) = control {
+        control.abort();
+        let _ = control.await;
+    }
     store.close();
     reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
     Ok(Exit::Done)
@@ -215,6 +228,44 @@ pub(super) fn office(
     }
     let changes = is_new.then(|| office.key_row());
     Ok((office, changes.into_iter().collect()))
+}
+
+/// Takes orders of the operator at a socket. A tracker that cannot have one serves all the same.
+fn take_orders(path: &Path, server: &Server) -> Option<JoinHandle<()>> {
+    let control = match Control::bind(path) {
+        Ok(control) => control,
+        Err(error) => {
+            let what = shown_path(path);
+            tracing::warn!(
+                "no orders while it runs: cannot bind {what}: {}",
+                reason(&error)
+            );
+            return None;
+        }
+    };
+    let server = server.clone();
+    Some(tokio::spawn(control.serve(move |mut order| {
+        let server = server.clone();
+        async move {
+            let name = order["order"].take();
+            let outcome = match user_secret() {
+                Ok(secret) => {
+                    server
+                        .order(name.as_str().unwrap_or_default(), &order, &secret)
+                        .await
+                }
+                Err(error) => Outcome::failed(503, error),
+            };
+            json!({ "status": outcome.status, "body": outcome.body })
+        }
+    })))
+}
+
+/// A secret for a user who is made.
+pub(super) fn user_secret() -> Result<Secret, CliError> {
+    let bytes = secret()?;
+    let text = data_encoding::HEXLOWER.encode(bytes.get(..16).unwrap_or_default());
+    Ok(Secret::new(text).expect("32 hexadecimal digits are a secret"))
 }
 
 /// Knows what the provider calls a peer.

@@ -80,7 +80,7 @@ impl StateArgs {
     }
 }
 
-/// What to do with the store of a tracker that is not running.
+/// What to put in order, in a tracker that runs or in the store of one that does not.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// Users who prove themselves with a secret.

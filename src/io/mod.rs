@@ -2,6 +2,7 @@
 
 pub mod allow;
 pub mod clock;
+pub mod control;
 pub mod engine;
 pub mod hook;
 pub mod http;

@@ -21,6 +21,7 @@ use super::provider::status::{Kind, Status};
 use super::provider::tariff::Qos;
 use super::provider::{self, Ask, Provider, Report, Room, Terms};
 use super::registry::{self, Allowed, Offer, Registry, Reply};
+use super::ticket::office::TicketOffice;
 use crate::time::Instant;
 
 /// What became of a request.
@@ -72,6 +73,11 @@ impl Service {
     /// Who pays, to be told of payments and tariffs.
     pub const fn provider_mut(&mut self) -> Option<&mut Provider> {
         self.provider.as_mut()
+    }
+
+    /// Where users and closed channels are put in order.
+    pub const fn office(&mut self) -> Option<&mut TicketOffice> {
+        self.registry.office()
     }
 
     /// Forgets what expired. Gives what must be stored.

@@ -83,21 +83,83 @@ fn order(store: &str, words: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// Makes a user; the file with its secret.
+fn user(place: &Place, store: &str, name: &str, role: &str) -> String {
+    let made = order(store, &["user", "add", name, "--role", role]);
+    let secret = made["secret"].as_str().expect("a secret").to_owned();
+    let path = place.path(name);
+    fs::write(&path, format!("{name}:{secret}\n")).expect("a token file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
+    place.arg(name)
+}
+
+#[test]
+fn users_come_and_go_while_the_tracker_runs() {
+    let place = Place::new();
+    let store = format!("redb:{}", place.arg("tracker.redb"));
+    let mut tracker = place
+        .program("p2ps-tracker", "tracker")
+        .args(["--store", &store])
+        .start();
+    let at = tracker.address();
+    let socket = place.path("tracker.redb.control");
+    let mode = fs::metadata(&socket)
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    order(&store, &["channel", "close", "film"]);
+    let studio = user(&place, &store, "studio", "publish");
+    let mut source = place
+        .source("source")
+        .args(["--tracker", &at, "--token-file", &studio])
+        .start();
+    let film = format!("p2ps://{at}/film");
+    let mut viewers = ["ann", "bob"].map(|name| {
+        let token = user(&place, &store, name, "watch");
+        let viewer = place.receiver("p2ps-peer", name, &film);
+        viewer.args(["--token-file", &token]).start().attached()
+    });
+    let media = slices(0, 20);
+    let (first, second) = media.split_at(10 * SLICE_BYTES);
+    source.feed(first.chunks(SLICE_BYTES));
+    // Whoever is revoked is cut off, although he is connected and his tickets would hold for long.
+    order(&store, &["user", "revoke", "bob"]);
+    let users = order(&store, &["user", "list"]);
+    assert_eq!(users["users"].as_array().map(Vec::len), Some(2), "{users}");
+    let [ann, bob] = &mut viewers;
+    bob.record("he is refused", |record| {
+        (record["code"] == "refused").then_some(())
+    });
+    source.feed(second.chunks(SLICE_BYTES));
+    source.end_input();
+    source.done();
+    ann.done();
+    assert_same("ann", &ann.media(), &media);
+    let of_bob = bob.media();
+    assert!(first.starts_with(&of_bob), "{} bytes", of_bob.len());
+    bob.signal("TERM");
+    // Bad orders are refused as without a tracker, and what was ordered is kept.
+    let again = Command::new(program("p2ps-tracker"))
+        .args(["user", "revoke", "bob", "--store", &store])
+        .output()
+        .expect("p2ps-tracker runs");
+    let line = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert_eq!(again.status.code(), Some(2), "{line}");
+    assert!(line.contains("cannot user revoke: no such user"), "{line}");
+    tracker.signal("TERM");
+    tracker.done();
+    assert!(!socket.exists());
+    assert_eq!(order(&store, &["user", "list"]), users);
+    assert_eq!(order(&store, &["channel", "list"])["closed"][0], "film");
+}
+
 #[test]
 fn t_zat_3_a_closed_channel_is_for_users_with_their_secret() {
     let place = Place::new();
     let store = format!("redb:{}", place.arg("tracker.redb"));
-    let secret = |name: &str, roles: &[&str]| {
-        let mut words = vec!["user", "add", name];
-        words.extend(roles.iter().flat_map(|role| ["--role", role]));
-        let made = order(&store, &words);
-        let secret = made["secret"].as_str().expect("a secret").to_owned();
-        let path = place.path(name);
-        fs::write(&path, format!("{name}:{secret}\n")).expect("a token file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
-        place.arg(name)
-    };
-    let (studio, ann) = (secret("studio", &["publish"]), secret("ann", &["watch"]));
+    let studio = user(&place, &store, "studio", "publish");
+    let ann = user(&place, &store, "ann", "watch");
     order(&store, &["channel", "close", "film"]);
     assert_eq!(order(&store, &["channel", "list"])["closed"][0], "film");
     let tracker = place

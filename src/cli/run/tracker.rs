@@ -1,8 +1,8 @@
-//! `p2ps-tracker`: served, or its store put in order while nobody serves it.
+//! `p2ps-tracker`: served, or what it keeps put in order, while it serves or while nobody does.
 
 use std::io::{self, Write as _};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::certificate::IdentityFiles;
 use super::super::exit::{CliError, Exit, reason};
@@ -10,35 +10,62 @@ use super::super::layer::Understood;
 use super::super::{rendezvous, stream, tracker};
 use super::{begin, bind_tcp, end, live};
 use crate::io::clock::Clock;
-use crate::io::store::{Store, StoreUrl};
-use crate::tracker::message::Secret;
+use crate::io::control;
+use crate::io::store::{Store, StoreError, StoreUrl};
+use crate::tracker::provider::change::Change;
 use crate::tracker::ticket::orders;
 
-/// Carries out an order of the operator on the store of a tracker that is not running, and prints what came of it.
+/// Carries out an order of the operator, and prints what came of it: through the tracker that has the store, or on the
+/// store itself while no tracker has it.
 ///
 /// # Errors
 ///
-/// A store that cannot be used, for example because a tracker uses it; an order that makes no sense.
-pub fn order(store: &StoreUrl, order: &str, body: &Value) -> Result<Exit, CliError> {
-    let clock = Clock::start();
-    let (store, rows) = Store::open(store).map_err(|error| CliError::store(&error))?;
-    let (mut office, mut changes) = rendezvous::office(&clock, &rows)?;
-    let secret = rendezvous::secret()?;
-    let secret = data_encoding::HEXLOWER.encode(secret.get(..16).unwrap_or_default());
-    let secret = Secret::new(secret).expect("32 hexadecimal digits are a secret");
-    let outcome = orders::carry_out(&mut office, clock.now(), order, body, &secret);
-    if outcome.status != 200 {
-        let why = outcome.body.get("error").and_then(Value::as_str);
+/// A store that cannot be used; an order that makes no sense.
+pub fn order(url: &StoreUrl, order: &str, body: &Value) -> Result<Exit, CliError> {
+    let (status, body) = match Store::open(url) {
+        Ok((store, rows)) => order_store(&store, &rows, order, body)?,
+        Err(StoreError::Locked { path, pid }) => {
+            let locked = StoreError::Locked { path, pid };
+            let mut members = json!({ "order": order });
+            if let (Some(members), Some(body)) = (members.as_object_mut(), body.as_object()) {
+                members.extend(body.clone());
+            }
+            let answer = url.control().map(|path| control::ask(&path, &members));
+            let Some(Ok(mut answer)) = answer else {
+                return Err(CliError::store(&locked));
+            };
+            let status = answer["status"].as_u64().unwrap_or(0);
+            (u16::try_from(status).unwrap_or(0), answer["body"].take())
+        }
+        Err(error) => return Err(CliError::store(&error)),
+    };
+    if status != 200 {
+        let why = body.get("error").and_then(Value::as_str);
         let what = format!("cannot {}", order.replace('_', " "));
         return Err(CliError::usage(what, why.unwrap_or_default()));
     }
-    changes.extend(outcome.changes);
-    let stored = store.submit(changes);
-    stream::block_on(async { stored.await.map_err(|error| CliError::store(&error)) })?;
-    store.close();
-    writeln!(io::stdout(), "{}", outcome.body)
+    writeln!(io::stdout(), "{body}")
         .map_err(|error| CliError::new(Exit::Output, "cannot write output", reason(&error)))?;
     Ok(Exit::Done)
+}
+
+fn order_store(
+    store: &Store,
+    rows: &[Change],
+    order: &str,
+    body: &Value,
+) -> Result<(u16, Value), CliError> {
+    let clock = Clock::start();
+    let (mut office, mut changes) = rendezvous::office(&clock, rows)?;
+    let secret = rendezvous::user_secret()?;
+    let outcome = orders::carry_out(&mut office, clock.now(), order, body, &secret);
+    if outcome.status == 200 {
+        changes.extend(outcome.changes);
+        let stored = store.submit(changes);
+        stream::block_on(async { stored.await.map_err(|error| CliError::store(&error)) })?;
+    }
+    store.close();
+    Ok((outcome.status, outcome.body))
 }
 
 /// Runs `p2ps-tracker`.

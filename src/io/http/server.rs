@@ -44,6 +44,7 @@ mod documents;
 mod guard;
 mod hooks;
 mod metrics;
+mod orders;
 mod page;
 mod tls;
 mod traffic;

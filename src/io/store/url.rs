@@ -22,6 +22,18 @@ impl StoreUrl {
     /// Name of the file below a state directory when none was named.
     pub const FILE_DEFAULT: &'static str = "tracker.redb";
 
+    /// The socket at which whoever has the store takes orders; none of a store that nobody else can name.
+    pub fn control(&self) -> Option<PathBuf> {
+        match self {
+            Self::Memory => None,
+            Self::Redb(path) => {
+                let mut path = path.clone().into_os_string();
+                path.push(".control");
+                Some(path.into())
+            }
+        }
+    }
+
     /// The store of a state directory.
     pub fn within(state_dir: &Path) -> Self {
         Self::Redb(state_dir.join(Self::FILE_DEFAULT))

@@ -30,7 +30,8 @@ impl Outcome {
         }
     }
 
-    fn failed(status: u16, why: impl ToString) -> Self {
+    /// An order that was not carried out, and why.
+    pub fn failed(status: u16, why: impl ToString) -> Self {
         Self {
             status,
             body: json!({ "error": why.to_string() }),
