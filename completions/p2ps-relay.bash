@@ -26,7 +26,7 @@ _p2ps__relay() {
 
     case "${cmd}" in
         p2ps__relay)
-            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --output --key --token-file --window --max-children --upload-limit --cluster --capacity --allow --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
+            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --output --key --token-file --window --max-children --upload-limit --cluster --capacity --offer --price --user --allow --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -93,6 +93,18 @@ _p2ps__relay() {
                     return 0
                     ;;
                 --capacity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --offer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_relay_global_optspecs
-    string join \n channel= tracker= tls-ca= parent= latency= from= timeout= o/output= key= token-file= window= max-children= upload-limit= cluster= capacity= allow= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n channel= tracker= tls-ca= parent= latency= from= timeout= o/output= key= token-file= window= max-children= upload-limit= cluster= capacity= offer= price= user= allow= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_relay_needs_command
@@ -40,6 +40,9 @@ complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l max-children -d '
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l upload-limit -d 'Most upload to use, all children together, for example 8Mbit' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l cluster -d 'Serve this cluster of a tracker that places viewers by clusters; auto leaves it to the tracker' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l capacity -d 'What the relay may send to its cluster, for example 100Mbit; with --cluster' -r
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l offer -d 'Serve for the provider of the channel under a contract, with so much upload, which is also the --upload-limit unless that is given; with --price' -r
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l price -d 'What the upload offered costs: 0.02/minute, 0.50/hour, or 3.00/content' -r
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l user -d 'Name of the account at the provider that is paid [default: the relay\'s own id, another one each start]' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l allow -d 'Give media only to those who prove a key of this list, one a line as p2ps-source keygen prints it. SIGHUP reads it again' -r -F
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l listen -d 'Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one [default: :7850]' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l bind-dev -d 'Use this network interface only' -r

@@ -6,9 +6,11 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::exit::CliError;
-use super::value::Shown;
-use crate::tracker::message::{Deal, is_channel_name};
+use super::value::{Rate, Shown};
+use crate::tracker::message::{Deal, Rental, is_channel_name};
+use crate::tracker::provider::money::Money;
 use crate::tracker::provider::status::{Kind, Status};
+use crate::tracker::provider::tariff::Unit;
 use crate::tracker::provider::user::PROVIDER;
 
 /// A name of the provider's world: an account, a packet, an interval, a user.
@@ -140,6 +142,84 @@ impl DealArgs {
             interval: text(self.interval),
             seller: text(self.seller).or_else(|| text(self.below)),
             status: status.map(|status| status.name().to_owned()),
+            offer: None,
+        })
+    }
+}
+
+/// A price of one unit: `0.50/hour`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    amount: Money,
+    unit: Unit,
+}
+
+impl FromStr for Price {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (amount, unit) = text.split_once('/')?;
+            Some(Self {
+                amount: amount.parse().ok()?,
+                unit: Unit::from_name(unit)?,
+            })
+        };
+        read().ok_or("need an amount and minute, hour or content, such as 0.50/hour")
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.amount, self.unit.name())
+    }
+}
+
+/// What a server offers a provider.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Provider")]
+pub struct OfferArgs {
+    /// Serve for the provider of the channel under a contract, with so much upload, which is also the --upload-limit
+    /// unless that is given; with --price.
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
+    pub offer: Option<Rate>,
+    /// What the upload offered costs: 0.02/minute, 0.50/hour, or 3.00/content.
+    #[arg(long, value_name = "PRICE", allow_hyphen_values = true)]
+    pub price: Option<Price>,
+    /// Name of the account at the provider that is paid [default: the relay's own id, another one each start].
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<Word>,
+}
+
+impl OfferArgs {
+    /// What the tracker is told.
+    pub(super) fn check(self) -> Result<Deal, CliError> {
+        let (kbps, price) = match (self.offer, self.price) {
+            (Some(offer), Some(price)) => (offer.bits_per_second() / 1000, price),
+            (None, None) if self.user.is_none() => return Ok(Deal::default()),
+            (None, None) => {
+                return Err(CliError::usage("--user without --offer", "offer something"));
+            }
+            (Some(_), None) => {
+                let why = "say what it costs, such as --price 0.50/hour";
+                return Err(CliError::usage("--offer without --price", why));
+            }
+            (None, Some(_)) => {
+                let why = "say what it is for, such as --offer 100Mbit";
+                return Err(CliError::usage("--price without --offer", why));
+            }
+        };
+        if kbps == 0 {
+            return Err(CliError::usage("bad --offer", "need 1kbit or more"));
+        }
+        Ok(Deal {
+            user: self.user.map(|user| user.0),
+            offer: Some(Rental {
+                kbps,
+                price: price.amount,
+                unit: price.unit,
+            }),
+            ..Deal::default()
         })
     }
 }
@@ -171,6 +251,34 @@ mod tests {
         let by_seller = deal(|args| args.seller = word("C9")).unwrap();
         assert_eq!(by_seller.status.as_deref(), Some("c"));
         assert_eq!(deal(|_| {}).unwrap(), Deal::default());
+    }
+
+    #[test]
+    fn an_offer_has_a_price() {
+        let offer = |offer: Option<&str>, price: Option<&str>, user: Option<&str>| {
+            OfferArgs {
+                offer: offer.map(|text| text.parse().unwrap()),
+                price: price.map(|text| text.parse().unwrap()),
+                user: user.and_then(word),
+            }
+            .check()
+        };
+        let deal = offer(Some("100Mbit"), Some("0.50/hour"), Some("acme")).unwrap();
+        let rental = deal.offer.expect("an offer");
+        assert_eq!((rental.kbps, rental.unit), (100_000, Unit::Hour));
+        assert_eq!(rental.price.to_string(), "0.50");
+        assert_eq!(deal.user.as_deref(), Some("acme"));
+        assert_eq!(offer(None, None, None).unwrap(), Deal::default());
+        assert!(offer(Some("1Mbit"), None, None).is_err());
+        assert!(offer(None, Some("1/content"), None).is_err());
+        assert!(offer(None, None, Some("acme")).is_err());
+        for bad in ["", "1", "1/day", "x/hour", "-1/hour", "1/hour/2"] {
+            assert!(bad.parse::<Price>().is_err(), "{bad}");
+        }
+        assert_eq!(
+            "0.5/hour".parse::<Price>().unwrap().to_string(),
+            "0.50/hour"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::common::{
     Join, JoinArgs, Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats,
     StatsArgs, TrackerArgs,
 };
+use super::deal::OfferArgs;
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
@@ -59,6 +60,9 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     pub capacity: Option<Rate>,
+    /// What it costs whom.
+    #[command(flatten)]
+    pub rental: OfferArgs,
     /// To whom.
     #[command(flatten)]
     pub allow: AllowArgs,
@@ -136,14 +140,23 @@ impl Tool for Args {
             let why = "an output takes one";
             return Err(CliError::usage(format!("{} channels", joins.len()), why));
         }
+        let offered = self.rental.offer;
+        let deal = self.rental.check()?;
+        let mut serve = self.serve.check();
+        serve.upload_limit = serve.upload_limit.or(offered);
         for join in &mut joins {
+            if offered.is_some() && join.trackers.is_empty() {
+                let why = "a contract is made at the tracker, give --tracker";
+                return Err(CliError::usage("--offer without a tracker", why));
+            }
+            join.deal.clone_from(&deal);
             join.service.clone_from(&service);
         }
         let media = peer::check_outputs(&self.output)?;
         Ok(Box::new(Settings {
             joins,
             outputs: self.output,
-            serve: self.serve.check(),
+            serve,
             tls_ca: self.tracker.tls_ca,
             access: Access::check(self.allow, self.key, self.login)?,
             net: self.net.check_udp()?,

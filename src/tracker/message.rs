@@ -27,7 +27,7 @@ mod tests;
 pub use access::{AccessRequest, AccessResponse, ChannelAuth, Secret};
 pub use codes::{ErrorCode, Reject, RejectCode};
 pub use decimal::Decimal;
-pub use ext::{Deal, EXT_VERSION, Grant, Redirect, RequestExt, ResponseExt};
+pub use ext::{Deal, EXT_VERSION, Grant, Redirect, Rental, RequestExt, ResponseExt};
 
 /// Content type of requests and responses (RFC 7846 §4.2).
 pub const CONTENT_TYPE: &str = "application/ppsp-tracker+json";

@@ -19,7 +19,8 @@ use super::provider::contract::Contract;
 use super::provider::error::{Code, Refused};
 use super::provider::status::{Kind, Status};
 use super::provider::tariff::Qos;
-use super::provider::{self, Ask, Provider, Report, Room, Terms};
+use super::provider::user::PROVIDER;
+use super::provider::{self, Ask, Provider, Report, Room, ServerOffer, Terms};
 use super::registry::{self, Allowed, Offer, Registry, Reply};
 use super::ticket::office::TicketOffice;
 use crate::time::Instant;
@@ -88,6 +89,7 @@ impl Service {
             return Vec::new();
         };
         provider.handle_timeout(now);
+        provider.end_contents(now, &self.registry);
         provider.take_changes()
     }
 
@@ -164,37 +166,13 @@ impl Service {
         let Some(provider) = &mut self.provider else {
             return Ok(self.registry.handle(now, from, request));
         };
-        let mut refusal = None;
-        if let Body::Connect(connect) = &request.body {
-            let joined = connect.swarm_action.iter().find(|action| {
-                action.action == Action::Join && action.peer_mode == PeerMode::Leech && is_user(ext)
-            });
-            let content = joined.and_then(|join| self.registry.channel_of(&join.swarm_id, ext));
-            if let Some(content) = content {
-                let admitted = match self.registry.proven(now, request) {
-                    Ok(user) => admit(provider, &self.registry, now, request, user, &content),
-                    Err(refusal) => {
-                        let id = request.transaction_id.clone();
-                        return Ok(self.registry.refuse(id, true, refusal));
-                    }
-                };
-                match admitted {
-                    Ok(id) => provider.connected(now, &id, &request.peer_id),
-                    Err(Refused {
-                        code: Code::PaymentPending,
-                        ..
-                    }) => return Err(Pending),
-                    Err(refused) => refusal = Some(refused),
-                }
+        match take_in(provider, &self.registry, now, request) {
+            Ok(()) => {}
+            Err(Turned::Later) => return Err(Pending),
+            Err(Turned::Away(refusal)) => {
+                let id = request.transaction_id.clone();
+                return Ok(self.registry.refuse(id, true, refusal));
             }
-        }
-        if let Some(refused) = refusal {
-            let code = match refused.code {
-                Code::Full => RejectCode::Full,
-                _ => RejectCode::NotAdmitted,
-            };
-            let id = request.transaction_id.clone();
-            return Ok(self.registry.refuse(id, true, (code, refused.text)));
         }
         if let Some(ext) = ext {
             let report = report(ext);
@@ -220,15 +198,9 @@ impl Service {
             .registry
             .handle_allowed(now, from, request, Some(allowed));
         if ext.is_some()
-            && let Some(user) = provider.user_of(&request.peer_id)
+            && let Some(grant) = grant(provider, &request.peer_id)
         {
-            let contract = user.contract.and_then(|no| provider.contract(no));
-            response.ext.get_or_insert_with(ResponseExt::default).grant = Some(Grant {
-                id: user.id.to_string(),
-                status: user.status.name().to_owned(),
-                parent: user.seller.name().to_owned(),
-                contract: contract.map(Contract::to_value),
-            });
+            response.ext.get_or_insert_with(ResponseExt::default).grant = Some(grant);
         }
         Ok(response)
     }
@@ -261,8 +233,10 @@ impl Service {
 
     /// What the provider calls a peer.
     pub fn name_of(&self, peer: &str) -> Option<String> {
-        let user = self.provider.as_ref()?.user_of(peer)?;
-        Some(user.id.to_string())
+        let provider = self.provider.as_ref()?;
+        let user = provider.user_of(peer).map(|user| &user.id);
+        let server = || provider.rent_of(peer).map(|contract| &contract.user);
+        user.or_else(server).map(ToString::to_string)
     }
 
     /// Counters of the registry.
@@ -289,6 +263,66 @@ pub fn read_params(body: &[u8]) -> Result<Params, String> {
 
 /// A payment is under way.
 struct Pending;
+
+/// Why somebody is not taken in.
+enum Turned {
+    /// A payment is under way.
+    Later,
+    /// He is refused.
+    Away((RejectCode, String)),
+}
+
+impl From<Refused> for Turned {
+    fn from(refused: Refused) -> Self {
+        match refused.code {
+            Code::PaymentPending => Self::Later,
+            Code::Full => Self::Away((RejectCode::Full, refused.text)),
+            _ => Self::Away((RejectCode::NotAdmitted, refused.text)),
+        }
+    }
+}
+
+/// Makes whoever joins a channel a user of it, or a server under contract; whoever is neither passes.
+fn take_in(
+    provider: &mut Provider,
+    registry: &Registry,
+    now: Instant,
+    request: &Request,
+) -> Result<(), Turned> {
+    let ext = request.ext.as_ref();
+    let Body::Connect(connect) = &request.body else {
+        return Ok(());
+    };
+    let rental = ext.and_then(|ext| ext.deal.offer.as_ref().filter(|_| !is_user(Some(ext))));
+    let mut actions = connect.swarm_action.iter();
+    let joined = actions.find(|action| {
+        let enters = action.peer_mode == PeerMode::Leech && is_user(ext);
+        action.action == Action::Join && (enters || rental.is_some())
+    });
+    let Some(content) = joined.and_then(|join| registry.channel_of(&join.swarm_id, ext)) else {
+        return Ok(());
+    };
+    let proven = registry.proven(now, request).map_err(Turned::Away)?;
+    match rental {
+        Some(rental) => {
+            let claimed = ext.and_then(|ext| ext.deal.user.as_deref());
+            let account = proven.as_deref().or(claimed).unwrap_or(&request.peer_id);
+            let offer = ServerOffer {
+                account,
+                content: &content,
+                kbps: rental.kbps,
+                price: rental.price,
+                unit: rental.unit,
+            };
+            provider.rent(now, &request.peer_id, &offer)?;
+        }
+        None => {
+            let id = admit(provider, registry, now, request, proven, &content)?;
+            provider.connected(now, &id, &request.peer_id);
+        }
+    }
+    Ok(())
+}
 
 /// Whether a request is a user's: of a peer of ours, or of a plain one.
 fn is_user(ext: Option<&RequestExt>) -> bool {
@@ -320,6 +354,26 @@ fn admit(
         provider.set_status(&id, status)?;
     }
     Ok(id)
+}
+
+/// Who a peer is to the provider.
+fn grant(provider: &Provider, peer: &str) -> Option<Grant> {
+    if let Some(user) = provider.user_of(peer) {
+        let contract = user.contract.and_then(|no| provider.contract(no));
+        return Some(Grant {
+            id: user.id.to_string(),
+            status: user.status.name().to_owned(),
+            parent: user.seller.name().to_owned(),
+            contract: contract.map(Contract::to_value),
+        });
+    }
+    let rent = provider.rent_of(peer)?;
+    Some(Grant {
+        id: rent.user.to_string(),
+        status: "server".to_owned(),
+        parent: PROVIDER.to_owned(),
+        contract: Some(rent.to_value()),
+    })
 }
 
 /// What a deal asks a provider for.

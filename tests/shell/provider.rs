@@ -345,3 +345,104 @@ fn s_47_f18_no_contract_is_lost_or_doubled_when_the_tracker_is_killed() {
         acknowledged.extend(bought);
     }
 }
+
+#[test]
+fn a_server_of_somebody_else_serves_under_a_contract() {
+    let place = Place::new();
+    let rule = "\n[rent]\nhour_max = \"0.01\"\n";
+    let write = |rule: &str| {
+        let tariff = format!("{}{rule}", tariff::EXAMPLE);
+        std::fs::write(place.path("tariff.toml"), tariff).expect("a tariff");
+    };
+    let store = format!("redb:{}", place.arg("tracker.redb"));
+    let start = |name: &str, listen: &str| {
+        place
+            .program("p2ps-tracker", name)
+            .args(["--tariff", &place.arg("tariff.toml"), "--store", &store])
+            .args(["--listen", listen])
+            .start()
+    };
+    write("");
+    let mut tracker = start("tracker", "127.0.0.1:0");
+    let at = tracker.address();
+    let mut source = place
+        .source("source")
+        .args(["--tracker", &at, "--max-children", "1"])
+        .start();
+    let film = format!("p2ps://{at}/film");
+    let server = |name: &str, price: &str| {
+        place
+            .receiver("p2ps-relay", name, &film)
+            .args(["--offer", "100Mbit", "--price", price, "--user", name])
+            .start()
+    };
+    let says = |program: &Running, text: &str| {
+        program.line(text, |line| line.contains(text).then_some(()));
+    };
+    // Nothing is rented before the tariff has a price for it.
+    let mut acme = server("acme", "0.50/hour");
+    says(&acme, "no servers are rented by the hour");
+    acme.kill();
+    write(rule);
+    tracker.signal("HUP");
+    says(&tracker, "tariff");
+    let mut dear = server("dear", "2.00/hour");
+    says(&dear, "too dear: 100 Mbit/s are worth 1.00 EUR per hour");
+    dear.kill();
+    let mut acme = server("acme", "0.50/hour").attached();
+    says(
+        &acme,
+        "we are S1 (server below provider): 100 Mbit/s at 0.50 per hour",
+    );
+    let mut client = place
+        .receiver("p2ps-peer", "ann", &film)
+        .args(["--packet", "gold", "--user", "ann"])
+        .start()
+        .attached();
+    let rents = |to: &str| {
+        let ledger = get(to, "/v1/get_ledger?content=film");
+        let entries = ledger["entries"].as_array().expect("rows").clone();
+        let rents = entries
+            .into_iter()
+            .filter(|entry| entry["reason"] == "rent");
+        rents
+            .map(|entry| format!("{} {} {}", entry["from"], entry["to"], entry["amount"]))
+            .collect::<Vec<_>>()
+    };
+    let once = [r#""provider" "acme" "0.50""#];
+    assert_eq!(rents(&at), once);
+    // The tracker dies and comes back; the server goes on under the contract that it has.
+    let media = slices(0, 30);
+    let (before, after) = media.split_at(15 * SLICE_BYTES);
+    source.feed(before.chunks(SLICE_BYTES));
+    tracker.kill();
+    let again = start("again", &at);
+    let to = again.address();
+    // All three announce themselves again.
+    while get(&to, "/v1/channels")["channels"][0]["peers"] != json!(3) {
+        thread::yield_now();
+    }
+    assert_eq!(rents(&to), once, "an hour is paid once");
+    source.feed(after.chunks(SLICE_BYTES));
+    source.end_input();
+    source.done();
+    client.done();
+    assert_same("client", &client.media(), &media);
+    acme.signal("TERM");
+    acme.done();
+    let contracts = get(&to, "/v1/get_contracts?content=film");
+    let rent = &contracts["contracts"][0];
+    let found = (
+        &rent["account"],
+        &rent["seller"],
+        &rent["user"],
+        &rent["state"],
+    );
+    let wanted = (
+        &json!("provider"),
+        &json!("acme"),
+        &json!("S1"),
+        &json!("active"),
+    );
+    assert_eq!(found, wanted, "to the end of its hour");
+}

@@ -203,6 +203,9 @@ pub const TRACKER: Manual = Manual {
          Accounts are names that viewers give; one that user add made proves itself with its secret (--token-file; in \
          login the member secret). Of contracts that are over and of entries of the ledger the last 10000 are shown; the \
          store has all of them.",
+        "A server of somebody else (p2ps-relay --offer --price) is taken under a contract when the table [rent] of the \
+         tariff has a price for it. A unit is paid once, however often the server comes back under its account; a contract \
+         by the minute or hour is renewed while it is there, one for a content ends a minute after its last source.",
         "A browser finds a page at the address of the tracker: channels, the tree of each drawn, users, prices. It reads \
          and never writes, and loads nothing from anywhere else. /v1/channels, /v1/overview and /v1/offer?content=NAME \
          say the same in JSON.",

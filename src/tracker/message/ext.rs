@@ -5,6 +5,8 @@ use serde::Serialize;
 use serde::ser::Serializer;
 
 use super::{AccessRequest, AccessResponse, ChannelInfo, Decimal, Parent, Reject, Role};
+use crate::tracker::provider::money::Money;
+use crate::tracker::provider::tariff::Unit;
 
 /// Version of our member `x_ext`.
 pub const EXT_VERSION: u64 = 1;
@@ -98,6 +100,20 @@ pub struct Deal {
     /// Status that it wants: whom it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// What a server of somebody else offers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Rental>,
+}
+
+/// What a server offers a provider.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Rental {
+    /// Upload, in kbit/s.
+    pub kbps: u64,
+    /// Price of one unit.
+    pub price: Money,
+    /// What the price is for.
+    pub unit: Unit,
 }
 
 impl Default for RequestExt {

@@ -11,13 +11,14 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, AddressKind, Body, ChannelInfo, Connect, Deal, Decimal, ErrorCode, Find, Grant, Parent,
-    PeerAddr, PeerInfo, PeerMode, PeerNum, Redirect, Reject, RejectCode, Request, RequestError,
-    RequestExt, Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult, TITLE_BYTES_MAX,
-    VERSION, access, is_channel_name,
+    PeerAddr, PeerInfo, PeerMode, PeerNum, Redirect, Reject, RejectCode, Rental, Request,
+    RequestError, RequestExt, Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult,
+    TITLE_BYTES_MAX, VERSION, access, is_channel_name,
 };
 use crate::tracker::json::{
     self, ADDRESSES_MAX, BODY_BYTES_MAX, IDENTIFIER_BYTES_MAX, RESPONSE_BYTES_MAX,
 };
+use crate::tracker::provider::tariff::Unit;
 
 /// The one member of the envelope.
 const ENVELOPE: &str = "PPSPTrackerProtocol";
@@ -386,7 +387,23 @@ fn deal(object: &Map<String, Value>) -> Needed<Deal> {
             }
             Some(_) => return Err("status: need c, c-c, c-p, c-c,p, p or p-p".to_owned()),
         },
+        offer: object.get("offer").map(rental).transpose()?,
     })
+}
+
+fn rental(value: &Value) -> Needed<Rental> {
+    let text = |member: &str| value.get(member).and_then(Value::as_str);
+    let read = || {
+        Some(Rental {
+            kbps: value
+                .get("kbps")
+                .and_then(integer)
+                .filter(|kbps| *kbps > 0)?,
+            price: text("price")?.parse().ok()?,
+            unit: Unit::from_name(text("unit")?)?,
+        })
+    };
+    read().ok_or_else(|| "offer: need kbps, price and unit".to_owned())
 }
 
 fn swarm_result(value: &Value) -> Option<SwarmResult> {

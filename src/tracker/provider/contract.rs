@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::money::Money;
 use super::tariff::Unit;
-use super::user::Seller;
+use super::user::{PROVIDER, Seller};
 use crate::stats::timestamp::Timestamp;
 
 /// How a contract stands.
@@ -71,6 +71,11 @@ impl Contract {
             (Some(until), Some(unit)) => self.price.share(until.saturating_sub(now), unit),
             _ => Money::ZERO,
         }
+    }
+
+    /// Whether the provider is the one who pays: for a server of somebody else.
+    pub fn is_rent(&self) -> bool {
+        *self.account == *PROVIDER
     }
 
     /// For the API.
@@ -145,10 +150,18 @@ pub enum Reason {
     Credit,
     /// The seller's part of a charge.
     Payout,
+    /// A unit of a server that the provider rents.
+    Rent,
 }
 
 impl Reason {
-    const ALL: [Self; 4] = [Self::Charge, Self::Discount, Self::Credit, Self::Payout];
+    const ALL: [Self; 5] = [
+        Self::Charge,
+        Self::Discount,
+        Self::Credit,
+        Self::Payout,
+        Self::Rent,
+    ];
 
     /// As it is written.
     pub const fn name(self) -> &'static str {
@@ -157,6 +170,7 @@ impl Reason {
             Self::Discount => "discount",
             Self::Credit => "credit",
             Self::Payout => "payout",
+            Self::Rent => "rent",
         }
     }
 }

@@ -67,6 +67,9 @@ impl Provider {
             self.save_again(&known);
             return Ok(known);
         }
+        if ask.account == PROVIDER {
+            return refused(Code::NotAllowed, "the provider is no account of yours");
+        }
         if self.users.len() >= USERS_MAX {
             return refused(Code::Full, "the provider has too many users");
         }

@@ -20,6 +20,7 @@ mod flow;
 pub mod history;
 pub mod money;
 mod pay;
+mod rent;
 pub mod scale;
 mod seat;
 pub mod status;
@@ -35,6 +36,7 @@ use change::{Change, Table};
 use contract::{Contract, Entry};
 use flow::Sessions;
 use history::History;
+use rent::Rents;
 use scale::{Load, Scale, Signal};
 use status::{Kind, Status};
 use tariff::{Qos, Tariff};
@@ -44,6 +46,7 @@ use users::Users;
 pub use enrol::{Ask, Terms};
 pub use error::{Code, Refused};
 pub use pay::Payment;
+pub use rent::ServerOffer;
 pub use seat::{Allowed, Room};
 
 /// Most users, of all contents together.
@@ -84,6 +87,7 @@ pub struct Provider {
     epoch: Epoch,
     users: Users,
     books: Books,
+    rents: Rents,
     /// Next numbers, and up to where those of free users are reserved.
     next_client: u64,
     next_peer: u64,
@@ -107,6 +111,7 @@ impl Provider {
             epoch,
             users: Users::default(),
             books: Books::default(),
+            rents: Rents::default(),
             next_client: 1,
             next_peer: 1,
             peers_reserved: 1,
@@ -150,7 +155,10 @@ impl Provider {
             Table::Contracts => {
                 let no = key.parse().ok();
                 match no.and_then(|no| Contract::from_json(no, value)) {
-                    Some(contract) => self.books.put(contract),
+                    Some(contract) => {
+                        self.rents.restore(now, &contract);
+                        self.books.put(contract);
+                    }
                     None => return false,
                 }
             }
@@ -325,6 +333,7 @@ impl Provider {
     /// A peer is not registered any more.
     pub fn on_gone(&mut self, now: Instant, peer: &str, has_left: bool) {
         self.servers.remove(peer);
+        self.rents.on_gone(now, peer);
         if let Some(user) = self.users.of_peer(peer) {
             let id = Arc::clone(&user.id);
             self.disconnect(now, &id, has_left);

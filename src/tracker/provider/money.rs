@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::ser::{Serialize, Serializer};
+
 /// Millionths in one.
 const MICROS: u64 = 1_000_000;
 
@@ -32,10 +34,23 @@ impl Money {
         self.0
     }
 
+    /// `count` for each `of`, rounded down; as much as can be at most.
+    #[must_use]
+    pub fn times(self, count: u64, of: u64) -> Self {
+        let micros = u128::from(self.0) * u128::from(count) / u128::from(of.max(1));
+        Self(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
     /// `part` of `whole` of the amount, rounded down; at most all of it.
     pub fn share(self, part: u64, whole: u64) -> Self {
         let micros = u128::from(self.0) * u128::from(part.min(whole)) / u128::from(whole.max(1));
         Self(u64::try_from(micros).unwrap_or(self.0))
+    }
+}
+
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -188,6 +188,10 @@ impl Provider {
             let Some(contract) = self.books.contract(no).cloned() else {
                 continue;
             };
+            if contract.is_rent() {
+                self.renew_rent(now, &contract, RETURN_GRACE);
+                continue;
+            }
             let user = self.users.get(&contract.user);
             match user.map(|user| (user.is_here(), now - user.heard)) {
                 Some((true, _)) => {}

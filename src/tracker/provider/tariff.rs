@@ -1,6 +1,6 @@
 //! What the provider sells, at which price, and when it wants more servers: a TOML file, read again on HUP.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::money::Money;
 
@@ -9,6 +9,9 @@ const ENTRIES_MAX: usize = 32;
 
 /// Longest name of a packet, in characters.
 const NAME_CHARS_MAX: usize = 32;
+
+/// Most servers of others.
+const SERVERS_MAX: usize = 1000;
 
 /// A tariff to begin with, which stands among the examples.
 pub const EXAMPLE: &str = include_str!("../../../examples/tariff.toml");
@@ -53,7 +56,7 @@ impl Bounds {
 }
 
 /// What a price is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Each minute begun.
@@ -126,6 +129,45 @@ impl Interval {
     }
 }
 
+/// Most that servers of others may cost, a Mbit/s of upload that they offer; without a price none are rented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RentRule {
+    /// By the hour; a minute at most the sixtieth part.
+    pub hour_max: Option<Money>,
+    /// For a whole content.
+    pub content_max: Option<Money>,
+    /// Servers at a time.
+    pub servers_max: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRent {
+    hour_max: Option<String>,
+    content_max: Option<String>,
+    #[serde(default = "four")]
+    servers_max: usize,
+}
+
+const fn four() -> usize {
+    4
+}
+
+impl FileRent {
+    fn rule(&self) -> Result<RentRule, TariffError> {
+        let most =
+            |text: &Option<String>| text.as_deref().map(|text| price("rent", text)).transpose();
+        if !(1..=SERVERS_MAX).contains(&self.servers_max) {
+            return fault("rent", "servers_max: need 1 to 1000");
+        }
+        Ok(RentRule {
+            hour_max: most(&self.hour_max)?,
+            content_max: most(&self.content_max)?,
+            servers_max: self.servers_max,
+        })
+    }
+}
+
 /// When the provider wants more servers, or less.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -171,6 +213,8 @@ pub struct Tariff {
     pub peers_at_servers: bool,
     /// Command and arguments that take a payment; none: everything is free of charge, and booked.
     pub payment: Option<Vec<String>>,
+    /// What servers of others may cost.
+    pub rent: RentRule,
     /// Command and arguments that start and stop servers.
     pub scale_command: Option<Vec<String>>,
     /// When to call it.
@@ -211,6 +255,7 @@ struct File {
     peers_at_servers: bool,
     payment: Option<Vec<String>>,
     scale_command: Option<Vec<String>>,
+    rent: Option<FileRent>,
     #[serde(default)]
     scale: ScaleRule,
     #[serde(default = "an_hour")]
@@ -343,6 +388,7 @@ impl Tariff {
         if !(60..=30 * 86_400).contains(&file.history_s) {
             return fault("history_s", "need 60 to 2592000");
         }
+        let rent = file.rent.as_ref().map(FileRent::rule).transpose()?;
         Ok(Self {
             currency: file.currency,
             packets,
@@ -352,6 +398,11 @@ impl Tariff {
             peers_at_servers: file.peers_at_servers,
             payment: file.payment,
             scale_command: file.scale_command,
+            rent: rent.unwrap_or(RentRule {
+                hour_max: None,
+                content_max: None,
+                servers_max: 0,
+            }),
             scale: file.scale,
             history_s: file.history_s,
         })
