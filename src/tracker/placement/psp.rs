@@ -40,11 +40,12 @@ pub const CLUSTERS_MAX: usize = 1024;
 /// Most log lines kept for the shell.
 const LOG_LINES_MAX: usize = 1024;
 
-/// Reports in a row without the parent that a viewer was given, until that one is not trusted any more.
+/// Reports in a row without the parent that a viewer was given, until it is given another.
 const UNMET_MAX: u8 = 5;
 
-/// How long somebody is given no viewers who could not be reached.
-const DISTRUST: Duration = Duration::from_secs(60);
+/// How long a viewer is not sent again to whom it could not reach. Nobody else is kept from there for it: a liar could
+/// empty a cluster by complaints.
+const AVOIDED: Duration = Duration::from_secs(60);
 
 /// How the policy decides.
 #[derive(Clone, Debug)]
@@ -180,7 +181,8 @@ pub struct Psp {
     swarms: BTreeMap<Arc<str>, Swarm>,
     loads: BTreeMap<PeerNo, Load>,
     paths: Paths,
-    distrusted: BTreeMap<PeerNo, Instant>,
+    /// Viewers and whom they could not reach.
+    unreached: BTreeMap<(PeerNo, PeerNo), Instant>,
     sessions: u64,
     /// Mean length of sessions that ended.
     session: Option<Duration>,
@@ -198,7 +200,7 @@ impl Psp {
             servers: BTreeMap::new(),
             swarms: BTreeMap::new(),
             loads: BTreeMap::new(),
-            distrusted: BTreeMap::new(),
+            unreached: BTreeMap::new(),
             sessions: 0,
             session: None,
             round_at: None,
@@ -503,7 +505,7 @@ impl Placement for Psp {
         }
         session.unmet += 1;
         if session.unmet > UNMET_MAX {
-            self.distrusted.insert(wanted.from, now + DISTRUST);
+            self.unreached.insert((no, wanted.from), now + AVOIDED);
             self.supply_again(now, swarm, no);
             return Vec::new();
         }
@@ -524,7 +526,7 @@ impl Placement for Psp {
             return;
         }
         self.round_at = (!self.swarms.is_empty()).then(|| now + ROUND);
-        self.distrusted.retain(|_, until| *until > now);
+        self.unreached.retain(|_, until| *until > now);
         self.find_ways(now);
         self.balance(now);
         for cluster in self.clusters.values_mut() {

@@ -41,7 +41,8 @@ impl Psp {
             }
             // Its parents gave it nothing: it is let in again, elsewhere if need be.
             if let Some(share) = session.parent() {
-                self.distrusted.insert(share.from, now + super::DISTRUST);
+                self.unreached
+                    .insert((asker, share.from), now + super::AVOIDED);
             }
             self.release(now, swarm, asker);
         }
@@ -222,9 +223,11 @@ impl Psp {
         let kbps = |parts_taken: u64| (rate * parts_taken).div_ceil(parts);
         let mut shares = Vec::new();
         let mut missing = parts;
+        let entry = self.swarms.get(swarm)?;
         for (no, free) in self.supporters(now, swarm, asker, cluster) {
             let taken = (free * parts / rate).min(missing);
-            if taken > 0 {
+            // Looked at last: it walks up a path.
+            if taken > 0 && !entry.is_below(no, asker) {
                 shares.push(Share {
                     from: no,
                     kbps: kbps(taken),
@@ -241,9 +244,10 @@ impl Psp {
             missing = parts;
         }
         let rest = kbps(missing);
-        let ip = self.swarms.get(swarm)?.viewers.get(&asker)?.ip;
+        let ip = entry.viewers.get(&asker)?.ip;
         let server = self.servers_of(swarm, cluster).into_iter().find(|no| {
             self.free_kbps(now, *no) >= rest
+                && self.can_reach(now, asker, *no)
                 && self
                     .servers
                     .get(no)
@@ -283,8 +287,7 @@ impl Psp {
                     && viewer.depth.is_some_and(|depth| depth < DEPTH_MAX)
                     && session.is_some_and(|session| session.cluster == *cluster)
                     && may_learn(ip, viewer.ip)
-                    && self.distrusted.get(no).is_none_or(|until| *until <= now)
-                    && !entry.is_below(**no, asker)
+                    && self.can_reach(now, asker, **no)
             })
             .map(|(no, viewer)| {
                 let free = self.supporter_free(now, entry, *no, viewer, rate);
@@ -297,6 +300,12 @@ impl Psp {
             .map(|(_, free, no)| (no, free.0))
             .filter(|(_, free)| *free > 0)
             .collect()
+    }
+
+    /// Whether a viewer did not fail to reach somebody lately.
+    fn can_reach(&self, now: Instant, asker: PeerNo, no: PeerNo) -> bool {
+        let until = self.unreached.get(&(asker, no));
+        until.is_none_or(|until| *until <= now)
     }
 
     fn say_supply(&mut self, swarm: &str, name: &str, cluster: &str, shares: &[Share]) {
@@ -338,6 +347,7 @@ impl Psp {
             .filter(|(_, parent)| parent.is_some())
             .filter_map(|(no, _)| Some((*no, self.servers.get(no)?)))
             .filter(|(_, server)| !tried.contains(&server.cluster) && may_learn(ip, server.ip))
+            .filter(|(no, _)| self.can_reach(now, asker, *no))
             .map(|(no, server)| (no, Arc::clone(&server.cluster), self.free_kbps(now, no)))
             .filter(|(_, _, free)| *free >= rate)
             .min_by_key(|(no, _, _)| (self.latency(swarm, *no).unwrap_or(Duration::MAX), *no))

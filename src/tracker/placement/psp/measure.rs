@@ -114,14 +114,13 @@ impl Psp {
         let Some(server) = self.servers.get(&no) else {
             return 0;
         };
-        let is_trusted = self.distrusted.get(&no).is_none_or(|until| *until <= now);
         let (mut well, mut badly) = (0, 0);
         for (name, swarm) in &self.swarms {
             let received = swarm.received_from(now, no, &server.id, self.rate(name));
             well += received.well;
             badly += received.badly;
         }
-        if !is_trusted || badly > well {
+        if badly > well {
             return 0;
         }
         server.capacity_kbps.saturating_sub(self.used_kbps(no))

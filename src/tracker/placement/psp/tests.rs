@@ -461,3 +461,30 @@ fn the_model_stands_beside_what_was_measured() {
     assert!((model.reject_ratio - 0.975).abs() < 1e-9, "{model:?}");
     assert_eq!(model.guaranteed_s, None, "nobody helped yet");
 }
+
+#[test]
+fn complaints_of_one_viewer_keep_nobody_else_away() {
+    let mut town = town(settings());
+    town.join("10.1.0.1", "s1", FILM, serving("east", 9000, 10));
+    town.join("10.2.0.1", "s2", FILM, serving("west", 9000, 20));
+    let wait = |town: &mut Town| {
+        town.wait(4000);
+        town.report("10.1.0.1", "s1", FILM, serving("east", 9000, 10));
+        town.report("10.2.0.1", "s2", FILM, serving("west", 9000, 20));
+    };
+    // It never gets the stream, it says, whoever gives it.
+    assert_eq!(
+        named(&town.join("10.1.0.66", "liar", FILM, viewer())),
+        ["s1"]
+    );
+    wait(&mut town);
+    let found = town.find("10.1.0.66", "liar", FILM, viewer());
+    assert_eq!(named(&found), ["s2"], "the other one for it");
+    wait(&mut town);
+    let found = town.find("10.1.0.66", "liar", FILM, viewer());
+    assert!(named(&found).is_empty(), "nobody is left for it");
+    for (ip, peer) in [("10.1.0.11", "v1"), ("10.1.0.12", "v2")] {
+        let answer = town.join(ip, peer, FILM, viewer());
+        assert_eq!(named(&answer), ["s1"], "{:?}", town.log());
+    }
+}
