@@ -9,7 +9,7 @@
 //! | [`io`] | sockets, files, clocks, signals: the only place that waits |
 //! | [`node`] | the one machine a shell or a simulator drives |
 //! | [`peer`], [`schedule`], [`overlay`], [`tracker`] | one remote; which chunk when; who neighbours whom; rendezvous |
-//! | [`integrity`], [`store`], [`media`], [`qos`], [`stats`] | is it genuine; what is held; what the stream shows; how well it runs; records |
+//! | [`integrity`], [`seal`], [`store`], [`media`], [`qos`], [`stats`] | is it genuine; who can read it; what is held; what the stream shows; how well it runs; records |
 //! | [`wire`] | bytes and messages |
 //! | [`chunk`] | chunk numbers, ranges, bins |
 //! | [`time`], [`rng`], [`ids`] | plain data |
@@ -29,6 +29,7 @@ pub mod peer;
 pub mod qos;
 pub mod rng;
 pub mod schedule;
+pub mod seal;
 pub mod sim;
 pub mod stats;
 pub mod store;

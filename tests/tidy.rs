@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["wire"],
     &[
         "integrity",
+        "seal",
         "fec",
         "store",
         "media",
