@@ -38,6 +38,7 @@ use crate::tracker::registry::{self, Registry};
 use crate::tracker::service::Service;
 use crate::tracker::ticket::office::{Lives, TicketOffice};
 use crate::tracker::ticket::orders::Outcome;
+use crate::tracker::ticket::seals::Rules;
 
 /// Name under which a tracker writes about all channels.
 const ALL_CHANNELS: &str = "*";
@@ -131,7 +132,14 @@ pub(super) async fn serve(
         description_check: Some(is_genuine),
         ..registry::Config::default()
     };
-    let (office, changes) = office(&clock, &rows)?;
+    let (mut office, changes) = office(&clock, &rows)?;
+    office.set_seal_rules(Rules {
+        rotation: settings.key_life,
+        patience: config.track_timeout,
+    });
+    if identity.is_some() {
+        office.set_private();
+    }
     // Nobody waits for it: a key that is lost makes tickets that end with the tracker.
     drop(store.submit(changes));
     let mut registry = Registry::new(config, seed).with_placement(placement);
@@ -218,8 +226,8 @@ pub(super) fn office(
         Some(key) => key,
         None => generate(Algorithm::Ed25519)?,
     };
-    let rng = Rng::new(Seed::from_bytes(secret()?));
-    let mut office = TicketOffice::new(clock.epoch(), key, Lives::default(), rng)
+    let seed = Seed::from_bytes(secret()?);
+    let mut office = TicketOffice::new(clock.epoch(), key, Lives::default(), seed)
         .expect("the key of tickets is an Ed25519 key");
     for row in rows {
         if let Err(error) = office.load(row.table, &row.key, &value(row)) {

@@ -45,6 +45,10 @@ pub struct Args {
     /// Where the tool is on the network.
     #[command(flatten)]
     pub net: NetArgs,
+    /// How long one key of a sealed channel is used: 10s to 7d. When a user is revoked there is a new one at once.
+    #[arg(long, value_name = "DUR", default_value = "1h", allow_hyphen_values = true, help_heading = "Access",
+        value_parser = duration(Duration::from_secs(10), Duration::from_secs(7 * 86_400)))]
+    pub key_life: DurationValue,
     /// What the tracker keeps, and where.
     #[command(flatten)]
     pub state: StateArgs,
@@ -308,6 +312,8 @@ pub struct Settings {
     pub net: Net,
     /// Who the tracker is behind TLS; none serves plain HTTP.
     pub tls: Option<IdentityFiles>,
+    /// How long one key of a sealed channel is used.
+    pub key_life: Duration,
     /// Where durable state is kept.
     pub store: StoreUrl,
     /// Where records go.
@@ -359,6 +365,7 @@ impl Tool for Args {
             tariff: self.tariff,
             net,
             tls,
+            key_life: self.key_life.get(),
             store: self.state.check()?,
             stats: self.stats.check(None)?,
             process: self.process.check(),

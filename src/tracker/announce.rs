@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::message::{
     Action, AddressKind, Body, ChannelAuth, ChannelInfo, Connect, Deal, Decimal, Find, Grant,
     Parent, PeerAddr, PeerMode, PeerNum, Redirect, RejectCode, Request, RequestExt, Response, Role,
-    Stat, SwarmAction,
+    SealKeys, Stat, SwarmAction,
 };
 use super::ticket::Revocation;
 use crate::rng::Rng;
@@ -62,6 +62,9 @@ const REPORT_INTERVAL_S: (u64, u64) = (1, 600);
 
 /// Least time between two reports when something changed that others wait for.
 const REPORT_SOON: Duration = Duration::from_secs(1);
+
+/// How often a source asks whether it is to use the next key.
+const SEAL_POLL: Duration = Duration::from_secs(2);
 
 /// After this time the shell has lost a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -175,6 +178,8 @@ pub enum Event {
     Auth(ChannelAuth),
     /// Whose tickets are void though they have not ended; told when that changes.
     Revoked(Vec<Revocation>),
+    /// Keys to a sealed channel, of all trackers together; told when they change.
+    Seal(SealKeys),
     /// A tracker answers again after [`Event::Unreachable`].
     Recovered {
         /// Position in the list of trackers.
@@ -247,6 +252,7 @@ pub struct Announcer {
     channel: Option<ChannelInfo>,
     granted: Option<Grant>,
     credentials: Option<Credentials>,
+    is_sealing: bool,
     revoked: Vec<Revocation>,
     events: VecDeque<Event>,
 }
@@ -285,6 +291,7 @@ impl Announcer {
             channel: None,
             granted: None,
             credentials: None,
+            is_sealing: false,
             revoked: Vec::new(),
             events: VecDeque::new(),
         }

@@ -24,7 +24,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use access::{AccessRequest, AccessResponse, ChannelAuth, Secret};
+pub use access::{AccessRequest, AccessResponse, ChannelAuth, SealKeys, Secret};
 pub use codes::{ErrorCode, Reject, RejectCode};
 pub use decimal::Decimal;
 pub use ext::{Deal, EXT_VERSION, Grant, Redirect, Rental, RequestExt, ResponseExt};

@@ -238,7 +238,7 @@ impl Registry {
             .get(request.peer_id.as_str())
             .and_then(|at| at.get(&ip))
             .copied();
-        let user = match self.greet(now, request) {
+        let user = match self.greet(now, ip, request) {
             Ok(user) => user,
             Err(refusal) => {
                 let with_reason = request.ext.is_some();
@@ -279,7 +279,7 @@ impl Registry {
         };
         match answer {
             Ok(mut response) => {
-                self.give_tickets(now, request, user.as_deref(), &mut response);
+                self.give_tickets(now, ip, request, user.as_deref(), &mut response);
                 if request.ext.is_some() {
                     response.report_interval_s = Some(self.config.report_interval.as_secs().max(1));
                 }

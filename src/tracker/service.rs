@@ -116,11 +116,15 @@ impl Service {
             return Answer::Later;
         };
         let changes = self.provider.as_mut().map(Provider::take_changes);
+        let mut changes = changes.unwrap_or_default();
+        if let Some(office) = self.registry.office() {
+            changes.extend(office.take_changes());
+        }
         let reply = Reply {
             status: 200,
             body: response.to_json(),
         };
-        Answer::Reply(reply, changes.unwrap_or_default())
+        Answer::Reply(reply, changes)
     }
 
     /// Carries out a call of the provider's API. Whoever is `trusted` may read without a session.
@@ -166,7 +170,7 @@ impl Service {
         let Some(provider) = &mut self.provider else {
             return Ok(self.registry.handle(now, from, request));
         };
-        match take_in(provider, &self.registry, now, request) {
+        match take_in(provider, &self.registry, now, from.ip(), request) {
             Ok(()) => {}
             Err(Turned::Later) => return Err(Pending),
             Err(Turned::Away(refusal)) => {
@@ -287,6 +291,7 @@ fn take_in(
     provider: &mut Provider,
     registry: &Registry,
     now: Instant,
+    from: IpAddr,
     request: &Request,
 ) -> Result<(), Turned> {
     let ext = request.ext.as_ref();
@@ -302,7 +307,7 @@ fn take_in(
     let Some(content) = joined.and_then(|join| registry.channel_of(&join.swarm_id, ext)) else {
         return Ok(());
     };
-    let proven = registry.proven(now, request).map_err(Turned::Away)?;
+    let proven = registry.proven(now, from, request).map_err(Turned::Away)?;
     match rental {
         Some(rental) => {
             let claimed = ext.and_then(|ext| ext.deal.user.as_deref());

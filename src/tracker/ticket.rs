@@ -7,6 +7,7 @@
 pub mod check;
 pub mod office;
 pub mod orders;
+pub mod seals;
 
 use std::collections::BTreeMap;
 use std::fmt;

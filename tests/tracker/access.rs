@@ -29,9 +29,9 @@ fn secret() -> Secret {
 /// A tracker with a closed channel and three users.
 fn tracker(seed: u8) -> Registry {
     let epoch = Epoch::new(BEGIN * 1_000_000);
-    let rng = Rng::new(Seed::from_number(1));
+    let random = Seed::from_number(1);
     let mut office =
-        TicketOffice::new(epoch, issuer(seed), Lives::default(), rng).expect("an Ed25519 key");
+        TicketOffice::new(epoch, issuer(seed), Lives::default(), random).expect("an Ed25519 key");
     for (name, roles) in [
         ("anna", Roles::WATCH),
         ("rita", Roles::SERVE),

@@ -196,7 +196,7 @@ fn news_of(urls: &[String], event: Event) -> Option<News> {
         Event::Ticket(ticket) => Some(News::Ticket(ticket)),
         Event::Auth(auth) => Some(News::Auth(auth)),
         Event::Revoked(revoked) => Some(News::Revoked(revoked)),
-        Event::Channel(_) => None,
+        Event::Channel(_) | Event::Seal(_) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Announcer, Event};
 use crate::ids::PeerKey;
 use crate::time::Instant;
-use crate::tracker::message::{AccessRequest, AccessResponse, ChannelAuth, Secret};
+use crate::tracker::message::{AccessRequest, AccessResponse, ChannelAuth, SealKeys, Secret};
 use crate::tracker::ticket::{Claims, LIFE_MAX};
 
 /// What the announcer tells trackers about who it speaks for.
@@ -28,6 +28,16 @@ pub(super) struct Held {
     /// When to ask for new ones.
     pub(super) renew_at: Option<Instant>,
     auth: Option<ChannelAuth>,
+    /// Keys to the channel, as it gave them last.
+    seal: Option<SealKeys>,
+}
+
+impl Held {
+    /// Whether the tracker has given a key that it does not have the source use yet.
+    pub(super) fn awaits_change(&self) -> bool {
+        let seal = self.seal.as_ref();
+        seal.is_some_and(|seal| seal.newest() > seal.seal_with)
+    }
 }
 
 /// When half of a ticket's life is over, for one that came now. Spans, so that no wall clock is needed.
@@ -56,6 +66,8 @@ impl Announcer {
         let mut access = AccessRequest {
             key: Some(credentials.key),
             renew: held.renew_at.is_some_and(|at| at <= now),
+            seal: self.is_sealing,
+            epoch: held.seal.as_ref().and_then(SealKeys::newest),
             ..AccessRequest::default()
         };
         match (&held.user_ticket, &credentials.login) {
@@ -100,9 +112,40 @@ impl Announcer {
             self.revoked.clone_from(&access.revoked);
             self.events.push_back(Event::Revoked(access.revoked));
         }
+        if let Some(seal) = access.seal {
+            self.take_seal(now, index, seal);
+        }
         if let Some(ticket) = access.channel_ticket {
             self.events.push_back(Event::Ticket(ticket));
         }
+    }
+
+    /// Has trackers give keys to seal the channel with, from its source.
+    pub const fn set_sealing(&mut self) {
+        self.is_sealing = true;
+    }
+
+    /// Takes the keys that a tracker gave. That we have a new one is told soon: others wait until all have it.
+    fn take_seal(&mut self, now: Instant, index: usize, seal: SealKeys) {
+        let Some(tracker) = self.trackers.get_mut(index) else {
+            return;
+        };
+        let before = tracker.held.seal.as_ref();
+        if before == Some(&seal) {
+            return;
+        }
+        if before.and_then(SealKeys::newest) != seal.newest() {
+            tracker.has_news = true;
+            tracker.report_at = tracker.report_at.min(tracker.soon(now));
+        }
+        tracker.held.seal = Some(seal);
+        // Every tracker has keys of its own. A source follows the first that names one.
+        let mut all = SealKeys::default();
+        for seal in self.trackers.iter().filter_map(|it| it.held.seal.as_ref()) {
+            all.seal_with = all.seal_with.or(seal.seal_with);
+            all.keys.extend(seal.keys.iter().cloned());
+        }
+        self.events.push_back(Event::Seal(all));
     }
 
     /// A tracker does not take our ticket: true when the secret is to be tried in its place.

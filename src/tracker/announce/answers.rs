@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{
     Announcer, BACK_OFF, BACK_OFF_LONG, Event, FIND_PAUSE, FIND_REFRESH, Kind, Outgoing,
-    PARENTS_MAX, REPORT_INTERVAL, REPORT_INTERVAL_S, REPORT_SOON,
+    PARENTS_MAX, REPORT_INTERVAL, REPORT_INTERVAL_S, REPORT_SOON, SEAL_POLL,
 };
 use crate::time::Instant;
 use crate::tracker::address::{Scope, scope};
-use crate::tracker::message::{ErrorCode, Parent, Redirect, RejectCode, Response};
+use crate::tracker::message::{ErrorCode, Parent, Redirect, RejectCode, Response, Role};
 
 impl Announcer {
     pub(super) fn judge(
@@ -159,6 +159,9 @@ impl Announcer {
         }
         if tracker.has_news {
             tracker.report_at = tracker.soon(now);
+        }
+        if self.identity.role == Role::Source && tracker.held.awaits_change() {
+            tracker.report_at = tracker.report_at.min(now + SEAL_POLL);
         }
         if let Some(parents) = parents {
             tracker.find_at = now

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use data_encoding::BASE64;
 use serde::Serialize;
 use serde::ser::Serializer;
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use super::ext::write_base64;
 use super::is_channel_name;
 use super::read::{bytes_of, integer, list};
 use crate::ids::PeerKey;
+use crate::seal::{EpochId, EpochKey, RING_MAX};
 use crate::tracker::ticket::Revocation;
 
 /// Longest secret, in bytes.
@@ -68,6 +70,30 @@ pub struct AccessRequest {
     /// Whether new tickets are wanted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub renew: bool,
+    /// Whether the channel is to be sealed, from its source.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub seal: bool,
+    /// The newest epoch key that this tracker gave the asker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<EpochId>,
+}
+
+/// Keys to a sealed channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SealKeys {
+    /// The epoch whose key the source is to seal with; it keeps to the one it has when none is named.
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    pub seal_with: Option<EpochId>,
+    /// Keys by epoch, the next one last; base64 on the wire.
+    #[serde(serialize_with = "write_seal_keys")]
+    pub keys: Vec<(EpochId, EpochKey)>,
+}
+
+impl SealKeys {
+    /// The newest of them.
+    pub fn newest(&self) -> Option<EpochId> {
+        self.keys.iter().map(|(epoch, _)| *epoch).max()
+    }
 }
 
 /// How a channel is kept.
@@ -101,6 +127,9 @@ pub struct AccessResponse {
     /// Whose tickets are void though they have not ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revoked: Vec<Revocation>,
+    /// Keys to the channel, when it is sealed and the asker may read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seal: Option<SealKeys>,
 }
 
 impl AccessResponse {
@@ -123,6 +152,8 @@ pub(super) fn request(object: &Map<String, Value>) -> Result<AccessRequest, Stri
         token,
         ticket: bytes_of(object, "ticket")?,
         renew: object.get("renew").and_then(Value::as_bool) == Some(true),
+        seal: object.get("seal").and_then(Value::as_bool) == Some(true),
+        epoch: object.get("epoch").and_then(epoch),
     })
 }
 
@@ -152,7 +183,44 @@ pub(super) fn response(object: &Map<String, Value>) -> AccessResponse {
                 })
             })
             .collect(),
+        seal: object.get("seal").and_then(Value::as_object).map(seal_keys),
     }
+}
+
+fn epoch(value: &Value) -> Option<EpochId> {
+    EpochId::new(integer(value)?)
+}
+
+fn seal_keys(object: &Map<String, Value>) -> SealKeys {
+    let key = |value: &Value| {
+        let text = value.get("key")?.as_str()?;
+        let key = BASE64.decode(text.as_bytes()).ok()?;
+        let key = EpochKey::from_bytes(key.try_into().ok()?);
+        Some((epoch(value.get("epoch")?)?, key))
+    };
+    SealKeys {
+        seal_with: object.get("use").and_then(epoch),
+        keys: list(object.get("keys"))
+            .iter()
+            .filter_map(key)
+            .take(RING_MAX)
+            .collect(),
+    }
+}
+
+fn write_seal_keys<S: Serializer>(
+    keys: &[(EpochId, EpochKey)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Wire {
+        epoch: EpochId,
+        key: String,
+    }
+    serializer.collect_seq(keys.iter().map(|(epoch, key)| Wire {
+        epoch: *epoch,
+        key: BASE64.encode(key.reveal()),
+    }))
 }
 
 fn write_key<S: Serializer>(key: &Option<PeerKey>, serializer: S) -> Result<S::Ok, S::Error> {

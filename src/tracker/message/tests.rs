@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::ids::PeerKey;
+use crate::seal::{EpochId, EpochKey};
 use crate::tracker::ticket::Revocation;
 
 const SOURCE_SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
@@ -161,6 +162,8 @@ fn our_own_members_come_back_as_they_went() {
                 token: Secret::new("s3cret"),
                 ticket: Some(Bytes::from_static(b"ticket")),
                 renew: true,
+                seal: true,
+                epoch: EpochId::new((1 << 48) - 1),
             },
             ..RequestExt::default()
         }),
@@ -216,6 +219,13 @@ fn our_own_members_come_back_as_they_went() {
                 user: "anna".to_owned(),
                 at: 1_795_262_400,
             }],
+            seal: Some(SealKeys {
+                seal_with: EpochId::new(5),
+                keys: vec![
+                    (EpochId::at(5, 0), EpochKey::from_bytes([1; 32])),
+                    (EpochId::at(6, 7), EpochKey::from_bytes([2; 32])),
+                ],
+            }),
         },
     });
     assert_eq!(

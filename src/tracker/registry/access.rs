@@ -1,27 +1,26 @@
 //! Who may do what, and the tickets that say so: what the registry knows of channels, put to the ticket office.
 
+use std::net::IpAddr;
+
 use super::{Refusal, Registry};
 use crate::time::Instant;
+use crate::tracker::address::{Scope, scope};
 use crate::tracker::message::{
     AccessRequest, Action, Body, RejectCode, Request, Response, ResponseExt,
 };
 use crate::tracker::ticket::office::Visit;
 
 impl Registry {
-    /// Who asks, when he said so.
-    pub(super) fn greet(&self, now: Instant, request: &Request) -> Result<Option<String>, Refusal> {
+    /// Who asks, when he said so. `from` is where he does.
+    pub(super) fn greet(
+        &self,
+        now: Instant,
+        from: IpAddr,
+        request: &Request,
+    ) -> Result<Option<String>, Refusal> {
         let Some(office) = &self.office else {
             return Ok(None);
         };
-        // Nobody needs leave to go.
-        if let Body::Connect(connect) = &request.body
-            && connect
-                .swarm_action
-                .iter()
-                .all(|action| action.action == Action::Leave)
-        {
-            return Ok(None);
-        }
         let nobody = AccessRequest::default();
         let access = request.ext.as_ref().map_or(&nobody, |ext| &ext.access);
         let role = request.ext.as_ref().and_then(|ext| ext.role);
@@ -37,10 +36,15 @@ impl Registry {
                 user: claimed,
                 channel,
                 role,
+                peer: &request.peer_id,
+                is_private: scope(from) == Scope::Loopback,
             };
-            user = office
-                .admit(now, &visit)
-                .map_err(|why| (why.code(), why.to_string()))?;
+            user = match office.admit(now, &visit) {
+                Ok(user) => user,
+                // Nobody needs leave to go.
+                Err(_) if is_goodbye(request) => None,
+                Err(why) => return Err((why.code(), why.to_string())),
+            };
         }
         Ok(user)
     }
@@ -53,9 +57,10 @@ impl Registry {
     pub(in crate::tracker) fn proven(
         &self,
         now: Instant,
+        from: IpAddr,
         request: &Request,
     ) -> Result<Option<String>, Refusal> {
-        let proven = self.greet(now, request)?;
+        let proven = self.greet(now, from, request)?;
         let claimed = request
             .ext
             .as_ref()
@@ -122,6 +127,7 @@ impl Registry {
     pub(super) fn give_tickets(
         &mut self,
         now: Instant,
+        from: IpAddr,
         request: &Request,
         user: Option<&str>,
         response: &mut Response,
@@ -143,11 +149,30 @@ impl Registry {
             user: ext.deal.user.as_deref(),
             channel: channel.as_deref().or(ext.channel.as_deref()),
             role: ext.role,
+            peer: &request.peer_id,
+            is_private: scope(from) == Scope::Loopback,
         };
+        if is_goodbye(request) {
+            if let Some(user) = user {
+                office.leave(&visit, user);
+            }
+            return;
+        }
         let is_new = matches!(request.body, Body::Connect(_));
         let access = office.answer(now, &visit, user, swarm_id.as_ref(), is_new);
         if !access.is_empty() {
             response.ext.get_or_insert_with(ResponseExt::default).access = access;
         }
+    }
+}
+
+/// Whether a request does nothing but leave.
+fn is_goodbye(request: &Request) -> bool {
+    match &request.body {
+        Body::Connect(connect) => {
+            let mut actions = connect.swarm_action.iter();
+            actions.all(|action| action.action == Action::Leave)
+        }
+        _ => false,
     }
 }

@@ -9,13 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::seals::{Reader, Rules, Seals};
 use super::{
     Claims, Demand, Holder, LIFE, LIFE_MAX, Revocation, Revocations, Roles, Ticket, TicketError,
 };
 use crate::ids::{PeerKey, SwarmId, decode_hex};
 use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
-use crate::rng::Rng;
+use crate::rng::{Rng, Seed};
+use crate::seal::Ratchet;
 use crate::time::{Epoch, Instant};
 use crate::tracker::message::{
     AccessRequest, AccessResponse, ChannelAuth, RejectCode, Role, Secret, is_channel_name,
@@ -66,6 +68,12 @@ pub enum LoginError {
     /// The channel is closed and nobody said who he is.
     #[error("the channel is closed: give --token-file")]
     Needed,
+    /// The channel is open to everybody, so nobody could be kept from its key.
+    #[error("only closed channels are sealed: p2ps-tracker channel close {0}")]
+    Open(String),
+    /// Keys do not travel where others can read them.
+    #[error("keys to sealed channels are given over https, or on one host")]
+    Insecure,
     /// The user may do less.
     #[error("{user} may {allowed}, not {needed}")]
     Role {
@@ -145,6 +153,17 @@ pub struct Visit<'a> {
     pub channel: Option<&'a str>,
     /// What he wants to be there.
     pub role: Option<Role>,
+    /// The name of his peer.
+    pub peer: &'a str,
+    /// Whether nobody on the way can read what he is answered.
+    pub is_private: bool,
+}
+
+impl Visit<'_> {
+    /// Whether he makes the channel and wants it sealed.
+    fn seals(&self) -> bool {
+        self.access.seal && self.role == Some(Role::Source)
+    }
 }
 
 /// Makes tickets and knows whom to give one.
@@ -158,6 +177,9 @@ pub struct TicketOffice {
     accounts: BTreeMap<String, Account>,
     closed: BTreeSet<String>,
     revocations: Revocations,
+    seals: Seals,
+    is_private: bool,
+    changes: Vec<Change>,
 }
 
 const fn needed(role: Option<Role>) -> Roles {
@@ -170,7 +192,12 @@ const fn needed(role: Option<Role>) -> Roles {
 
 impl TicketOffice {
     /// An office without users, whose channels are all open. None when the key is not Ed25519.
-    pub fn new(epoch: Epoch, key: SigningKey, lives: Lives, rng: Rng) -> Option<Self> {
+    ///
+    /// All secrets to come are made of `seed`, which has to come from the system's generator.
+    pub fn new(epoch: Epoch, key: SigningKey, lives: Lives, seed: Seed) -> Option<Self> {
+        let mut ratchet = Ratchet::new(seed);
+        // What is drawn for tickets is shown to everybody.
+        let rng = Rng::new(Seed::from_bytes(ratchet.draw()));
         Some(Self {
             epoch,
             public: key.peer_key()?,
@@ -183,7 +210,25 @@ impl TicketOffice {
             accounts: BTreeMap::new(),
             closed: BTreeSet::new(),
             revocations: Revocations::default(),
+            seals: Seals::new(ratchet),
+            is_private: false,
+            changes: Vec::new(),
         })
+    }
+
+    /// Changes the keys of sealed channels by these rules.
+    pub const fn set_seal_rules(&mut self, rules: Rules) {
+        self.seals.set_rules(rules);
+    }
+
+    /// Says that nobody can read what any asker is answered: there is TLS.
+    pub const fn set_private(&mut self) {
+        self.is_private = true;
+    }
+
+    /// What is to be stored because of requests, before they are answered.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// The row that keeps the key over a restart.
@@ -234,6 +279,7 @@ impl TicketOffice {
                     self.closed.insert(name.to_owned());
                 }
             }
+            Table::Keys => self.seals.load(key, value)?,
             _ => {}
         }
         Ok(())
@@ -288,14 +334,16 @@ impl TicketOffice {
         };
         self.revocations.add(&revocation);
         let row = RevocationRow { at: revocation.at };
-        Ok(vec![
+        let mut changes = vec![
             Change {
                 table: Table::Accounts,
                 key: name.to_owned(),
                 value: None,
             },
             put(Table::Revocations, name, &row),
-        ])
+        ];
+        changes.extend(self.seals.revoke(now, revocation.at, name));
+        Ok(changes)
     }
 
     /// Closes a channel, or opens it.
@@ -312,11 +360,15 @@ impl TicketOffice {
         } else {
             self.closed.remove(name);
         }
-        Ok(vec![Change {
+        let mut changes = vec![Change {
             table: Table::Meta,
             key: format!("{CLOSED_ROWS}{name}"),
             value: closed.then(|| "true".to_owned()),
-        }])
+        }];
+        if !closed {
+            changes.extend(self.seals.open(name));
+        }
+        Ok(changes)
     }
 
     /// Every user and what he may do, by name.
@@ -376,6 +428,14 @@ impl TicketOffice {
             (None, _, None) => None,
         };
         let is_closed = visit.channel.is_some_and(|name| self.closed.contains(name));
+        if let Some(channel) = visit.channel.filter(|_| visit.seals()) {
+            if !is_closed {
+                return Err(LoginError::Open(channel.to_owned()));
+            }
+            if !visit.is_private && !self.is_private {
+                return Err(LoginError::Insecure);
+            }
+        }
         match &user {
             Some(user) => {
                 let account = self.accounts.get(user).ok_or(LoginError::Unknown)?;
@@ -423,11 +483,33 @@ impl TicketOffice {
         let (Some(user), Some(key)) = (user, visit.access.key) else {
             return answer;
         };
+        if let (true, Some(role), Some(channel)) = (is_closed, visit.role, visit.channel)
+            && (visit.is_private || self.is_private)
+        {
+            let reader = Reader {
+                user,
+                peer: visit.peer,
+                role,
+                seals: visit.seals(),
+                epoch: visit.access.epoch,
+            };
+            let now_s = self.unix(now);
+            let (keys, changes) = self.seals.visit(now, now_s, channel, &reader);
+            answer.seal = keys;
+            self.changes.extend(changes);
+        }
         if is_new || visit.access.renew {
             answer.user_ticket = self.issue(now, user, key, None);
             answer.channel_ticket = swarm_id.and_then(|id| self.issue(now, user, key, Some(id)));
         }
         answer
+    }
+
+    /// A peer says goodbye to a channel.
+    pub fn leave(&mut self, visit: &Visit<'_>, user: &str) {
+        if let Some(channel) = visit.channel {
+            self.seals.leave(channel, user, visit.peer);
+        }
     }
 
     /// A ticket of a user, for trackers or for one channel.

@@ -123,16 +123,16 @@ fn roles_in(body: &Value) -> Option<Roles> {
 mod tests {
     use super::*;
     use crate::integrity::key::SigningKey;
-    use crate::rng::{Rng, Seed};
+    use crate::rng::Seed;
     use crate::time::Epoch;
     use crate::tracker::ticket::office::Lives;
 
     #[test]
     fn orders_are_carried_out_or_refused_with_a_reason() {
         let key = SigningKey::from_seed_ed25519([5; 32]);
-        let rng = Rng::new(Seed::from_number(1));
+        let seed = Seed::from_number(1);
         let mut office =
-            TicketOffice::new(Epoch::default(), key, Lives::default(), rng).expect("Ed25519");
+            TicketOffice::new(Epoch::default(), key, Lives::default(), seed).expect("Ed25519");
         let secret = Secret::new("s3cret").expect("printable");
         let anna = json!({"name": "anna", "roles": ["watch", "serve"]});
         for (order, body, status, answer, rows) in [

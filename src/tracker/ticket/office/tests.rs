@@ -10,8 +10,8 @@ fn at(second: u64) -> Instant {
 
 fn office() -> TicketOffice {
     let key = SigningKey::from_seed_ed25519([5; 32]);
-    let rng = Rng::new(crate::rng::Seed::from_number(1));
-    TicketOffice::new(Epoch::new(BEGIN * 1_000_000), key, Lives::default(), rng)
+    let seed = Seed::from_number(1);
+    TicketOffice::new(Epoch::new(BEGIN * 1_000_000), key, Lives::default(), seed)
         .expect("an Ed25519 key")
 }
 
@@ -37,6 +37,8 @@ fn visit_of<'a>(access: &'a AccessRequest, user: &'a str, role: Role) -> Visit<'
         user: Some(user),
         channel: Some("film"),
         role: Some(role),
+        peer: "peer-1",
+        is_private: true,
     }
 }
 
@@ -187,9 +189,9 @@ fn what_was_stored_is_what_was_known() {
         .iter()
         .find_map(|((table, key), value)| TicketOffice::key_in(*table, key, value))
         .expect("the key");
-    let rng = Rng::new(crate::rng::Seed::from_number(2));
+    let seed = Seed::from_number(2);
     let epoch = Epoch::new(BEGIN * 1_000_000);
-    let mut again = TicketOffice::new(epoch, key, Lives::default(), rng).expect("Ed25519");
+    let mut again = TicketOffice::new(epoch, key, Lives::default(), seed).expect("Ed25519");
     for ((table, key), value) in &stored {
         again.load(*table, key, value).expect("ours");
     }
