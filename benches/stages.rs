@@ -103,6 +103,7 @@ impl Table {
                 not_before_us: 0,
                 sign_delay: Duration::from_millis(20),
                 chunk_packets: 7,
+                seal: None,
             }),
             description: None,
         };

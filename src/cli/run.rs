@@ -18,7 +18,9 @@ use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
 use crate::io::media::{Endpoint, Input, OpenError, Output, OutputOptions};
 use crate::io::signal::{self, Signals};
+use crate::media::PACKET_BYTES;
 use crate::node::{Auth, Role, SourceConfig, StartFrom, SwarmConfig};
+use crate::seal::OVERHEAD_BYTES;
 use crate::stats::Tool;
 use crate::tracker::announce::Identity;
 use crate::tracker::message::{Deal, Role as TrackerRole};
@@ -121,7 +123,10 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         let (counter, resume) = stream::open_counter(&settings.state_dir, &name, clock)?;
         let title = settings.title.clone().unwrap_or_default();
         let swarm_id = key.swarm_id();
-        let description = stream::describe(&key, &name, &title, settings.chunk_packets);
+        let seal = settings.seal.then(stream::start_salt).transpose()?;
+        let overhead_bytes = seal.map_or(0, |_| OVERHEAD_BYTES);
+        let chunk_bytes = usize::from(settings.chunk_packets) * PACKET_BYTES + overhead_bytes;
+        let description = stream::describe(&key, &name, &title, chunk_bytes);
         let peer_id = stream::peer_id_of(&key);
         let rendezvous = (!settings.trackers.is_empty()).then(|| {
             let identity = Identity {
@@ -136,7 +141,10 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
                 deal: Deal::default(),
                 service: None,
             };
-            let (announcer, urls) = base.announcer(identity, &settings.trackers);
+            let (mut announcer, urls) = base.announcer(identity, &settings.trackers);
+            if settings.seal {
+                announcer.set_sealing();
+            }
             Rendezvous::new(announcer, urls)
         });
         let swarm = SwarmConfig {
@@ -151,6 +159,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
                 not_before_us: resume.not_before_us,
                 sign_delay: settings.sign_delay,
                 chunk_packets: settings.chunk_packets,
+                seal,
             }),
             description,
         };
@@ -162,7 +171,10 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         let (mut lifecycle, mut signals) = live("p2ps-source", &settings.process)?;
         let start = stream::start_record(&base.listen, settings.stats.interval, understood);
         reporter.start(base.clock.now(), &start, std::slice::from_ref(&swarm_id));
-        reporter.live("waiting for media");
+        reporter.live(match settings.seal {
+            true => "waiting for the key to seal with",
+            false => "waiting for media",
+        });
         let local = base.listen.local();
         tracing::info!(
             "channel {name} at {}",

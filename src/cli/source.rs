@@ -21,6 +21,9 @@ use super::value::{
 use super::{Tool, run};
 use crate::io::media::{self, Endpoint, InputOptions};
 
+/// Transport stream packets in a chunk that is sealed: as many as leave room for the seal in 1316 bytes.
+const PACKETS_SEALED: u32 = 6;
+
 /// Longest title, in characters.
 const TITLE_CHARACTERS_MAX: usize = 256;
 
@@ -61,10 +64,14 @@ pub struct Args {
     #[arg(long, value_name = "DUR", default_value = "20ms", allow_hyphen_values = true, help_heading = "Media",
         value_parser = duration(Duration::from_millis(1), Duration::from_secs(2)))]
     pub sign_delay: Option<DurationValue>,
-    /// Transport stream packets in a chunk: 1 to 7; fewer where the path takes only small datagrams.
-    #[arg(long, value_name = "N", default_value = "7", allow_hyphen_values = true, help_heading = "Media",
-        value_parser = count(1, 7))]
-    pub chunk_packets: u32,
+    /// Transport stream packets in a chunk: 1 to 7, 6 with --seal; fewer where the path takes only small datagrams
+    /// [default: as many as go].
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Media", value_parser = count(1, 7))]
+    pub chunk_packets: Option<u32>,
+    /// Seal the media: only those whom the tracker lets watch can read it, and relays pass it on unread. The channel has to
+    /// be closed at its tracker.
+    #[arg(long, help_heading = "Channel")]
+    pub seal: bool,
     /// Name of the channel at its trackers: 1 to 64 of A-Z a-z 0-9 . _ -
     #[arg(long, value_name = "NAME", help_heading = "Channel")]
     pub channel: Option<ChannelName>,
@@ -231,6 +238,8 @@ pub struct Settings {
     pub sign_delay: Duration,
     /// Transport stream packets in a chunk, 1 to 7.
     pub chunk_packets: u8,
+    /// Seal the media.
+    pub seal: bool,
     /// Name of the channel.
     pub channel: ChannelName,
     /// Title for people.
@@ -377,6 +386,16 @@ impl Tool for Args {
         if access.reads_stdin() && matches!(self.input, Endpoint::Standard) {
             return Err(CliError::exclusive("--token-file -", "--input -"));
         }
+        if self.seal && self.tracker.tracker.is_empty() {
+            let why = "add --tracker: the keys come from there";
+            return Err(CliError::usage("cannot seal", why));
+        }
+        let most = if self.seal { PACKETS_SEALED } else { 7 };
+        let chunk_packets = self.chunk_packets.unwrap_or(most);
+        if chunk_packets > most {
+            let why = format!("with --seal at most {most} go into a datagram");
+            return Err(CliError::usage("bad --chunk-packets 7", why));
+        }
         let to_stdout = self.tee.as_ref().is_some_and(writes_stdout);
         Ok(Job::Stream(Box::new(Settings {
             input: self.input,
@@ -394,7 +413,8 @@ impl Tool for Args {
             sign_delay: self
                 .sign_delay
                 .map_or(Duration::from_millis(20), DurationValue::get),
-            chunk_packets: self.chunk_packets as u8, // 1 to 7 by its parser.
+            chunk_packets: chunk_packets as u8, // 1 to 7 by its parser.
+            seal: self.seal,
             key: self.key.map_or_else(
                 || KeyPlace::State(key_in(&state_dir, &channel)),
                 KeyPlace::Given,

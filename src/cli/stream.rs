@@ -24,6 +24,7 @@ use crate::io::signal::Signals;
 use crate::io::udp::{KernelDrops, Udp};
 use crate::node::{Auth, Config, Node, Role, SwarmConfig};
 use crate::rng::{Rng, Seed};
+use crate::seal::SALT_BYTES;
 use crate::tracker::announce::{Announcer, Credentials, Identity};
 use crate::wire::ChannelDescription;
 use crate::wire::option::HashFunction;
@@ -118,8 +119,18 @@ pub(super) fn seed(process: &Process) -> Result<Seed, CliError> {
     if let Some(number) = process.seed {
         return Ok(Seed::from_number(number));
     }
-    let mut bytes = [0; 32];
-    // Straight from the kernel: the library that signs gathers jitter of its own first, for 70 ms and more.
+    random().map(Seed::from_bytes)
+}
+
+/// The salt of a source that seals: never from `--seed`, because two starts with one salt would use their keys twice.
+pub(super) fn start_salt() -> Result<[u8; SALT_BYTES], CliError> {
+    random()
+}
+
+/// Bytes of the system's generator, straight from the kernel: the library that signs gathers jitter of its own first,
+/// for 70 ms and more.
+fn random<const N: usize>() -> Result<[u8; N], CliError> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|_| {
         CliError::new(
             Exit::Failed,
@@ -127,7 +138,7 @@ pub(super) fn seed(process: &Process) -> Result<Seed, CliError> {
             "the system gives none",
         )
     })?;
-    Ok(Seed::from_bytes(bytes))
+    Ok(bytes)
 }
 
 /// Opens outputs.
@@ -166,13 +177,13 @@ pub(super) fn describe(
     key: &SigningKey,
     name: &str,
     title: &str,
-    chunk_packets: u8,
+    chunk_bytes: usize,
 ) -> Option<bytes::Bytes> {
     let mut description = ChannelDescription {
         name: name.to_owned(),
         title: title.to_owned(),
         swarm_id: key.swarm_id(),
-        chunk_bytes_max: u16::from(chunk_packets) * 188,
+        chunk_bytes_max: chunk_bytes.try_into().ok()?,
         munro_width: 32,
         substreams: 1,
         data_substreams: 1,
@@ -307,6 +318,11 @@ pub(super) async fn drive(
         )),
         End::OutputFailed(error) => Err(CliError::write_output(&error)),
         End::Refused(why) => Err(CliError::new(Exit::Refused, "refused by tracker", why)),
+        End::Sealed => Err(CliError::new(
+            Exit::Refused,
+            "cannot play",
+            "the channel is sealed and nobody gave us the key: join through its tracker, with --token-file",
+        )),
         End::TimedOut => Err(CliError::new(
             Exit::Unreachable,
             "no media in time",

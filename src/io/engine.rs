@@ -26,7 +26,7 @@ use super::media::{Input, MediaOut, Outcome, Output, Tally};
 use super::signal::{Signal, Signals};
 use super::udp::{KernelDrops, Received, Udp};
 use crate::ids::PeerId;
-use crate::node::{Node, Port};
+use crate::node::{Node, Port, Role};
 use crate::stats::{State, StateChange};
 use crate::time::Instant;
 
@@ -79,6 +79,8 @@ pub enum End {
     TimedOut,
     /// A tracker let nobody in for as long as there was time: why.
     Refused(String),
+    /// The channel is sealed, and nobody gives us its key.
+    Sealed,
     /// Asked to leave when empty, and empty.
     Drained,
 }
@@ -140,6 +142,8 @@ struct Run {
     input_tally: Tally,
     input_done: Option<Instant>,
     saw_media: bool,
+    /// There is media that we have no key to.
+    sealed: bool,
     warned_raw: bool,
     held: Option<MediaOut>,
     channels_ended: usize,
@@ -179,6 +183,7 @@ impl Engine {
             input_tally: Tally::new(),
             input_done: None,
             saw_media: false,
+            sealed: false,
             warned_raw: false,
             held: None,
             channels_ended: 0,
@@ -307,6 +312,8 @@ impl Engine {
             run.timer.as_mut().reset(due);
         }
         let full = self.blocking && run.held.is_some();
+        // What comes before there is a key to seal with waits where it is.
+        let takes_media = self.input.is_some() && !self.node.awaits_seal_key();
         let Self {
             dial,
             listen,
@@ -320,7 +327,7 @@ impl Engine {
             signal = signals.next() => self.on_signal(run, signal, lifecycle),
             () = dial.ready() => self.receive(run),
             () = listen.ready() => self.receive(run),
-            media = next_media(input), if input.is_some() => self.on_media(run, media),
+            media = next_media(input), if takes_media => self.on_media(run, media),
             Some(answer) = run.answers.recv() => {
                 let now = self.clock.now();
                 if let Some(rendezvous) =
@@ -445,7 +452,9 @@ impl Engine {
         {
             // What plays nothing has what it came for when it has something for others.
             let receives = |channel| self.node.counters(now, channel).verified_packets > 0;
-            if (0..self.streams.len()).any(receives) {
+            if run.sealed && self.node.role() != Role::Relay {
+                run.end = Some(End::Sealed);
+            } else if (0..self.streams.len()).any(receives) {
                 self.timeout = None;
             } else {
                 let mut trackers = self.streams.iter().filter_map(|of| of.rendezvous.as_ref());

@@ -137,6 +137,7 @@ impl World {
                 not_before_us: 0,
                 sign_delay: Duration::from_millis(20),
                 chunk_packets: 7,
+                seal: None,
             }),
             description: Some(Bytes::from_static(b"described")).filter(|_| setup & 64 != 0),
         };

@@ -9,6 +9,7 @@ use super::access::Auth;
 use crate::chunk::ChunkIndex;
 use crate::ids::{PeerId, SwarmId};
 use crate::integrity::key::SigningKey;
+use crate::seal::SALT_BYTES;
 use crate::store::playout::PlayoutConfig;
 use crate::time::Epoch;
 
@@ -76,6 +77,8 @@ pub struct SourceConfig {
     pub sign_delay: Duration,
     /// Transport stream packets a chunk.
     pub chunk_packets: u8,
+    /// Chunks are sealed, with this salt: random, and another one at every start. None sends them as they are.
+    pub seal: Option<[u8; SALT_BYTES]>,
 }
 
 /// A node and its channels.

@@ -85,6 +85,11 @@ pub enum Event {
         /// The bytes of DESCRIPTION.
         description: Bytes,
     },
+    /// The stream is sealed, and nobody gave us the key that it is sealed with now. Told once for each key.
+    Sealed {
+        /// Which channel.
+        swarm: usize,
+    },
     /// A remote did what it may not.
     Violated {
         /// Where it is.

@@ -2,7 +2,8 @@
 
 use super::swarm::Fresh;
 use super::{Event, Node, Role, StartFrom};
-use crate::chunk::ChunkRange;
+use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::seal::{self, EpochId, EpochKey, OpenError};
 use crate::store::MunroIndex;
 use crate::store::playout::Release;
 use crate::time::{Instant, micros};
@@ -55,10 +56,23 @@ impl Node {
             };
             let repair = &swarm.repair;
             let followed = |range| repair.follows(range);
-            let Some(release) = playout.poll(now, &swarm.window, announced, followed) else {
+            let Some(mut release) = playout.poll(now, &swarm.window, announced, followed) else {
                 return;
             };
             let counters = &mut swarm.counters;
+            if let Release::Media { chunk, payload, .. } = &mut release
+                && seal::is_sealed(payload)
+            {
+                match swarm.ring.open(*chunk, payload) {
+                    Ok(media) => *payload = media,
+                    Err(why) => {
+                        counters.due_packets += 1;
+                        counters.unopened_packets += 1;
+                        self.note_unopened(at, *chunk, why);
+                        continue;
+                    }
+                }
+            }
             match &release {
                 Release::Media { chunk, payload, .. } => {
                     counters.due_packets += 1;
@@ -96,6 +110,48 @@ impl Node {
                 Release::Ended => swarm.has_ended = true,
             }
             self.push_event(Event::Playout { swarm: at, release });
+        }
+    }
+
+    /// A chunk that is here and cannot be read. That a key is missing is told once for each; whoever waits for one has
+    /// many such chunks.
+    fn note_unopened(&mut self, at: usize, chunk: ChunkIndex, why: OpenError) {
+        let Some(swarm) = self.swarms.get_mut(at) else {
+            return;
+        };
+        match why {
+            OpenError::NoKey(epoch) if swarm.missing_key != Some(epoch) => {
+                swarm.missing_key = Some(epoch);
+                self.push_event(Event::Sealed { swarm: at });
+            }
+            OpenError::NoKey(_) => {}
+            _ => {
+                let release = Release::Lost {
+                    range: ChunkRange::single(chunk),
+                    chunk_count: 1,
+                };
+                self.push_event(Event::Playout { swarm: at, release });
+            }
+        }
+    }
+
+    /// Takes keys to sealed chunks. A source seals with the key of `seal_with` from its next munro on.
+    pub fn set_seal_keys(
+        &mut self,
+        swarm: usize,
+        keys: &[(EpochId, EpochKey)],
+        seal_with: Option<EpochId>,
+    ) {
+        let Some(swarm) = self.swarms.get_mut(swarm) else {
+            return;
+        };
+        for (epoch, key) in keys {
+            swarm.ring.add(*epoch, key.clone());
+        }
+        if let (Some(source), Some(epoch)) = (&mut swarm.source, seal_with)
+            && let Some(key) = swarm.ring.key(epoch)
+        {
+            source.set_seal(epoch, key);
         }
     }
 

@@ -11,7 +11,8 @@ use crate::integrity::Proven;
 use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
 use crate::integrity::live::{Authority, MUNRO_WIDTH, MunroTree, SignedMunro};
-use crate::media::Cutter;
+use crate::media::{Cutter, Scanner};
+use crate::seal::{EpochId, EpochKey, Hints, OVERHEAD_BYTES, Sealer, is_sealed};
 use crate::store::MunroIndex;
 use crate::time::{Instant, NtpTime};
 
@@ -23,11 +24,19 @@ pub(super) struct Signed {
     pub chunks: Vec<Bytes>,
 }
 
-/// Cuts and signs.
+/// What a source needs to seal: the chunks that it seals can be scanned by nobody else.
+#[derive(Debug)]
+struct Sealing {
+    sealer: Sealer,
+    scanner: Scanner,
+}
+
+/// Cuts, seals where that is wanted, and signs.
 #[derive(Debug)]
 pub(super) struct Source {
     key: SigningKey,
     authority: Authority,
+    sealing: Option<Sealing>,
     cutter: Cutter,
     chunks: Vec<Bytes>,
     next: MunroIndex,
@@ -41,7 +50,12 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(config: SourceConfig, authority: Authority) -> Self {
+        let sealing = config.seal.map(|salt| Sealing {
+            sealer: Sealer::new(config.key.swarm_id(), salt),
+            scanner: Scanner::new(),
+        });
         Self {
+            sealing,
             key: config.key,
             authority,
             cutter: Cutter::new(usize::from(config.chunk_packets)),
@@ -59,6 +73,24 @@ impl Source {
         self.next
     }
 
+    /// Whether it is to seal and has no key to do so: media is not taken then, lest it goes out as it is.
+    pub(super) fn awaits_key(&self) -> bool {
+        let sealing = self.sealing.as_ref();
+        sealing.is_some_and(|sealing| sealing.sealer.epoch().is_none())
+    }
+
+    /// Seals with this key from the next munro on.
+    pub(super) fn set_seal(&mut self, epoch: EpochId, key: &EpochKey) {
+        if let Some(sealing) = &mut self.sealing {
+            sealing.sealer.set_key(epoch, key);
+        }
+    }
+
+    /// Bytes of a chunk that are no media.
+    pub(super) fn overhead_bytes(&self) -> u64 {
+        self.sealing.as_ref().map_or(0, |_| OVERHEAD_BYTES as u64)
+    }
+
     /// Whether the input is a transport stream, as far as seen.
     pub(super) const fn is_transport_stream(&self) -> Option<bool> {
         self.cutter.is_transport_stream()
@@ -72,19 +104,35 @@ impl Source {
         media: Bytes,
         signed: &mut Vec<Signed>,
     ) {
-        if media.is_empty() {
+        if media.is_empty() || self.awaits_key() {
             return;
         }
         self.open_since.get_or_insert(now);
         self.partial_since.get_or_insert(now);
         self.cutter.push(media);
         while let Some(chunk) = self.cutter.next_chunk() {
-            self.chunks.push(chunk);
             // Whatever is left came with this input or would have been cut before.
             self.partial_since = (self.cutter.pending_bytes() > 0).then_some(now);
-            if self.chunks.len() as u64 == MUNRO_WIDTH {
-                self.close(ntp, signed);
-            }
+            self.add(ntp, chunk, signed);
+        }
+        if !self.chunks.is_empty() {
+            self.open_since.get_or_insert(now);
+        }
+    }
+
+    /// One chunk more for the open munro, which is signed when it is full.
+    fn add(&mut self, ntp: NtpTime, mut chunk: Bytes, signed: &mut Vec<Signed>) {
+        if self.sealing.is_none() && is_sealed(&chunk) {
+            // Media that happens to begin like a sealed chunk must not be taken for one.
+            self.take_in(ntp, chunk.split_to(1), signed);
+        }
+        self.take_in(ntp, chunk, signed);
+    }
+
+    fn take_in(&mut self, ntp: NtpTime, chunk: Bytes, signed: &mut Vec<Signed>) {
+        self.chunks.push(chunk);
+        if self.chunks.len() as u64 == MUNRO_WIDTH {
+            self.close(ntp, signed);
         }
     }
 
@@ -102,7 +150,7 @@ impl Source {
             // Less than a chunk in the whole sign delay: cut what there is. With full chunks at hand the rest waits
             // for company in the next munro, whose delay runs from its first byte as well.
             while let Some(chunk) = self.cutter.flush() {
-                self.chunks.push(chunk);
+                self.add(ntp, chunk, signed);
             }
             self.partial_since = None;
         }
@@ -127,10 +175,7 @@ impl Source {
     /// Everything left goes out, and the stream stays open.
     pub(super) fn flush(&mut self, ntp: NtpTime, signed: &mut Vec<Signed>) {
         while let Some(chunk) = self.cutter.finish() {
-            self.chunks.push(chunk);
-            if self.chunks.len() as u64 == MUNRO_WIDTH {
-                self.close(ntp, signed);
-            }
+            self.add(ntp, chunk, signed);
         }
         self.partial_since = None;
         if !self.chunks.is_empty() {
@@ -139,6 +184,7 @@ impl Source {
     }
 
     fn close(&mut self, ntp: NtpTime, signed: &mut Vec<Signed>) {
+        self.seal();
         let function = self.authority.function();
         let leaves: Vec<_> = self
             .chunks
@@ -157,9 +203,31 @@ impl Source {
             chunks,
         });
     }
+
+    /// Seals the chunks of the open munro, which has its number and its key for good from here on.
+    fn seal(&mut self) {
+        let Some(Sealing { sealer, scanner }) = &mut self.sealing else {
+            return;
+        };
+        for (chunk, media) in self.next.chunks().iter().zip(&mut self.chunks) {
+            let marks = scanner.scan(media);
+            let hints = Hints {
+                has_tables: marks.has_pat,
+                is_entry: marks.random_access,
+            };
+            let sealed = sealer.seal(chunk, hints, media);
+            *media = sealed.expect("without a key no media is taken");
+        }
+    }
 }
 
 impl Node {
+    /// Whether the source of channel 0 waits for a key to seal with, and takes no media before.
+    pub fn awaits_seal_key(&self) -> bool {
+        let source = self.swarms.first().and_then(|swarm| swarm.source.as_ref());
+        source.is_some_and(Source::awaits_key)
+    }
+
     /// More media for the source of channel 0.
     pub fn push_media(&mut self, now: Instant, media: Bytes) {
         self.sign(now, 0, |source, ntp, signed| {
@@ -199,6 +267,7 @@ impl Node {
         let Some(source) = swarm.source.as_mut() else {
             return;
         };
+        let overhead_bytes = source.overhead_bytes();
         work(source, ntp, &mut self.signed);
         for Signed {
             munro,
@@ -213,7 +282,7 @@ impl Node {
             let mut mask = 0;
             for (place, payload) in chunks.into_iter().enumerate() {
                 let chunk = index.chunk_at(place as u32);
-                swarm.counters.media_bytes += payload.len() as u64;
+                swarm.counters.media_bytes += payload.len() as u64 - overhead_bytes;
                 swarm
                     .counters
                     .first_chunk

@@ -17,6 +17,7 @@ use crate::peer::channel::ChannelCounters;
 use crate::peer::handshake::SwarmTerms;
 use crate::qos::Jitter;
 use crate::schedule::repair::Repair;
+use crate::seal::{self, EpochId, Hints, Ring};
 use crate::stats::Counters;
 use crate::store::playout::Playout;
 use crate::store::{MunroIndex, Window};
@@ -47,6 +48,10 @@ pub(super) struct Swarm {
     pub terms: SwarmTerms,
     /// Whether it is closed, and to whom not.
     pub lock: Lock,
+    /// Keys to sealed chunks.
+    pub ring: Ring,
+    /// The epoch whose key is missing, told to the shell.
+    pub missing_key: Option<EpochId>,
     pub authority: Authority,
     pub window: Window,
     pub playout: Option<Playout>,
@@ -130,6 +135,8 @@ impl Swarm {
             .map(|source| Source::new(source, authority.clone()));
         let tune_in = source.as_ref().map(Source::next_munro);
         Ok(Self {
+            ring: Ring::new(terms.swarm_id.clone()),
+            missing_key: None,
             terms,
             lock,
             authority,
@@ -210,11 +217,20 @@ impl Swarm {
                 continue;
             };
             let chunk = fresh.index.chunk_at(place);
-            let marks = scanner.scan(payload);
-            if marks.has_pat {
+            let marks = match seal::hints(payload) {
+                Some(hints) => hints,
+                None => {
+                    let marks = scanner.scan(payload);
+                    Hints {
+                        has_tables: marks.has_pat,
+                        is_entry: marks.random_access,
+                    }
+                }
+            };
+            if marks.has_tables {
                 *last_tables = Some(chunk);
             }
-            if marks.random_access {
+            if marks.is_entry {
                 let tables = last_tables.filter(|tables| {
                     chunk
                         .get()

@@ -61,6 +61,7 @@ fn config(role: Role, name: u16, parents: &[u16], latency_ms: u64) -> Config {
             not_before_us: 0,
             sign_delay: Duration::from_millis(20),
             chunk_packets: 7,
+            seal: None,
         }),
         description: None,
     };

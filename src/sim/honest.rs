@@ -88,6 +88,7 @@ impl Honest {
                 not_before_us: boot.saved.signed_us,
                 sign_delay: SIGN_DELAY,
                 chunk_packets: 7,
+                seal: None,
             }),
             description: None,
         };

@@ -307,6 +307,8 @@ table! {
         refused_subscriptions refused_subscriptions_total SRP;
         /// Changes of parent.
         parent_changes parent_changes_total RP;
+        /// Packets that were there and could not be opened: sealed with a key that nobody gave us, or damaged.
+        unopened_packets unopened_packets_total P;
         /// Stalls of the output begun.
         stalls stalls_total P;
         /// Packets dropped because the reader of the output was too slow.

@@ -202,3 +202,78 @@ fn t_zat_3_a_closed_channel_is_for_users_with_their_secret() {
     let users = order(&store, &["user", "list"]);
     assert_eq!(users["users"].as_array().map(Vec::len), Some(1), "{users}");
 }
+
+#[test]
+fn t_trib_4_a_sealed_channel_is_read_by_those_who_may_watch_alone() {
+    let place = Place::new();
+    let store = format!("redb:{}", place.arg("tracker.redb"));
+    let tokens = [
+        ("studio", "publish"),
+        ("rita", "serve"),
+        ("ann", "watch"),
+        ("bert", "watch"),
+    ];
+    let [studio, rita, ann, bert] = tokens.map(|(name, role)| user(&place, &store, name, role));
+    order(&store, &["channel", "close", "film"]);
+    let tracker = place
+        .program("p2ps-tracker", "tracker")
+        .args(["--store", &store])
+        .start();
+    let at = tracker.address();
+    let (friend_key, friend_line) = keygen(&place, "friend.pem");
+    fs::write(place.path("list"), friend_line).expect("a list");
+    let mut source = place
+        .source("source")
+        .args(["--seal", "--tracker", &at, "--token-file", &studio])
+        .args(["--allow", &place.arg("list"), "--max-children", "2"])
+        .start();
+    let film = format!("p2ps://{at}/film");
+    // A relay that writes what it can read.
+    let mut relay = place
+        .receiver("p2ps-relay", "relay", &film)
+        .args(["--token-file", &rita, "-o", &place.arg("relay.ts")])
+        .start()
+        .attached();
+    // The source has no room for more than these two, so the viewers are below the relay. One who is let in by his key
+    // and has no tracker to ask gets the stream, and no key to it.
+    let below = source.channel();
+    let mut friend = place
+        .receiver("p2ps-peer", "friend", &below)
+        .args(["--key", &friend_key])
+        .start()
+        .attached();
+    let mut viewers = [("ann", ann), ("bert", bert)].map(|(name, token)| {
+        let viewer = place.receiver("p2ps-peer", &format!("{name}-peer"), &film);
+        viewer.args(["--token-file", &token]).start().attached()
+    });
+    let media = slices(0, 40);
+    source.feed(media.chunks(SLICE_BYTES));
+    assert_eq!(friend.exit(), Some(5));
+    let lines = friend.lines();
+    let told = lines.iter().filter(|line| line.contains("sealed"));
+    assert_eq!(told.count(), 1, "{lines:?}");
+    assert_eq!(friend.media(), b"", "not a byte");
+    source.end_input();
+    source.done();
+    for viewer in &mut viewers {
+        let end = viewer.done();
+        assert_eq!(end["unopened_packets_total"], 0);
+        assert_same("viewer", &viewer.media(), &media);
+    }
+    relay.signal("TERM");
+    relay.done();
+    assert_eq!(
+        fs::read(place.path("relay.ts")).expect("a file"),
+        b"",
+        "passed on unread"
+    );
+    let state = |name: &str| {
+        let at = place.path(name);
+        fs::read(at).expect("a file")
+    };
+    let sealed = state("tracker.redb");
+    assert!(
+        sealed.windows(9).any(|row| row == b"seal.film"),
+        "its keys outlive the tracker"
+    );
+}

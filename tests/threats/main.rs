@@ -5,4 +5,5 @@ mod bounds;
 mod content;
 mod exhaustion;
 mod opening;
+mod seal;
 mod world;

@@ -93,6 +93,7 @@ pub(crate) fn config(role: Role, name: u16, parents: &[SocketAddr], latency_ms: 
             not_before_us: 0,
             sign_delay: Duration::from_millis(20),
             chunk_packets: 7,
+            seal: None,
         }),
         description: None,
     };

@@ -1,9 +1,9 @@
 //! What happened in the node, handed on: media to outputs, news to trackers, records and people.
 
-use super::{Engine, OnEnd, Run, trackers};
+use super::{End, Engine, OnEnd, Run, trackers};
 use crate::io::allow;
 use crate::io::media::{MediaOut, Output};
-use crate::node::{Event, Loss};
+use crate::node::{Event, Loss, Role};
 use crate::stats::{State, StateChange};
 use crate::store::playout::Release;
 use crate::time::Instant;
@@ -19,6 +19,7 @@ impl Engine {
             };
             match event {
                 Event::Playout { swarm, release } => self.on_release(run, now, swarm, release),
+                Event::Sealed { swarm } => self.on_sealed(run, now, swarm),
                 event => self.on_event(now, event),
             }
         }
@@ -140,7 +141,20 @@ impl Engine {
                 );
                 self.reporter.warn(now, swarm, "equivocation", &text);
             }
-            Event::Playout { .. } => {}
+            Event::Playout { .. } | Event::Sealed { .. } => {}
+        }
+    }
+
+    /// We cannot read what we get. Without a tracker nobody will ever give us the key.
+    fn on_sealed(&self, run: &mut Run, now: Instant, swarm: usize) {
+        let stream = self.streams.get(swarm);
+        let has_tracker = stream.is_some_and(|stream| stream.rendezvous.is_some());
+        run.sealed = true;
+        if has_tracker || self.node.role() == Role::Relay {
+            let text = "the channel is sealed and no tracker gave us the key: nothing is played";
+            self.reporter.warn(now, swarm, "sealed", text);
+        } else {
+            run.end = Some(End::Sealed);
         }
     }
 
@@ -192,6 +206,9 @@ impl Engine {
                         self.node.set_closed(now, index, closed, &auth.issuers);
                     }
                     trackers::News::Revoked(revoked) => self.node.revoke(now, &revoked),
+                    trackers::News::Seal(seal) => {
+                        self.node.set_seal_keys(index, &seal.keys, seal.seal_with);
+                    }
                     trackers::News::Trouble(text) => {
                         self.reporter.warn(now, index, "tracker", &text)
                     }

@@ -438,6 +438,7 @@ impl End {
             Self::OutputFailed(_) => (8, "output failed"),
             Self::TimedOut => (4, "nobody could be reached in time"),
             Self::Refused(_) => (5, "refused"),
+            Self::Sealed => (5, "sealed"),
             Self::Drained => (0, "drained"),
         }
     }

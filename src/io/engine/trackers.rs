@@ -14,7 +14,7 @@ use crate::io::http;
 use crate::stats::Counters;
 use crate::time::Instant;
 use crate::tracker::announce::{Announcer, Event, Meter};
-use crate::tracker::message::{ChannelAuth, Grant};
+use crate::tracker::message::{ChannelAuth, Grant, SealKeys};
 use crate::tracker::ticket::Revocation;
 
 /// How long a tracker may take to answer.
@@ -36,6 +36,7 @@ pub(super) enum News {
     Ticket(Bytes),
     Auth(ChannelAuth),
     Revoked(Vec<Revocation>),
+    Seal(SealKeys),
     Trouble(String),
     Fine(String),
 }
@@ -196,7 +197,8 @@ fn news_of(urls: &[String], event: Event) -> Option<News> {
         Event::Ticket(ticket) => Some(News::Ticket(ticket)),
         Event::Auth(auth) => Some(News::Auth(auth)),
         Event::Revoked(revoked) => Some(News::Revoked(revoked)),
-        Event::Channel(_) | Event::Seal(_) => None,
+        Event::Seal(seal) => Some(News::Seal(seal)),
+        Event::Channel(_) => None,
     }
 }
 
