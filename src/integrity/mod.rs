@@ -51,6 +51,7 @@
 pub mod hash;
 pub mod key;
 pub mod live;
+pub mod membership;
 pub mod merkle;
 mod proof;
 pub mod sign_all;
