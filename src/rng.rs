@@ -65,6 +65,14 @@ impl Rng {
         Self::new(Seed(self.bytes()))
     }
 
+    /// Puts a list into random order.
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
+        for last in (1..list.len()).rev() {
+            let other = self.below(last as u64 + 1) as usize;
+            list.swap(last, other);
+        }
+    }
+
     /// 64 uniform bits.
     pub const fn next_u64(&mut self) -> u64 {
         let s = &mut self.state;

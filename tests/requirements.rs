@@ -138,18 +138,28 @@ const REQUIREMENTS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "PP.REQ-3",
-        "a neighbour that is full names others",
-        &["s_19_remotes_name_nobody_whom_they_cannot_know"],
+        "PEX_REQ is answered, and a neighbour that is full names others",
+        &[
+            "a_peer_whose_tracker_is_gone_finds_a_parent_through_its_neighbours",
+            "s_19_remotes_name_nobody_whom_they_cannot_know",
+        ],
     ),
     (
         "PP.REQ-4",
-        "who is named is believed once it proves itself",
-        &["s_19_s_29_alternatives_of_a_liar_pester_nobody"],
+        "PEX_REScert: a tracker's signature, or else proof at the first call",
+        &[
+            "pp_req_4_a_tracker_says_who_is_where",
+            "pp_req_4_what_proves_nothing_is_not_believed_and_costs_nobody_his_place",
+            "s_19_s_29_alternatives_of_a_liar_pester_nobody",
+        ],
     ),
     (
         "PP.REQ-5",
         "the silent are forgotten and named to nobody",
-        &["silence_ends_a_registration_and_reports_keep_it"],
+        &[
+            "pp_req_3_5_members_are_told_by_neighbours_who_heard_them_lately",
+            "silence_ends_a_registration_and_reports_keep_it",
+        ],
     ),
     (
         "PP.REQ-6",

@@ -107,6 +107,8 @@ impl Node {
                         return;
                     }
                 }
+                // Whom the user and trackers named have all failed, as far as we got.
+                _ if promising == 0 && swarm.parent.is_none() && self.call_members(now, index) => {}
                 Some((when, _)) => return self.check_at(index, when),
                 None => {
                     if calls.is_empty() && self.tick_count.is_multiple_of(10) {

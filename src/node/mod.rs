@@ -12,6 +12,7 @@ pub mod config;
 mod control;
 mod ends;
 mod event;
+mod exchange;
 mod moves;
 mod open;
 mod outbox;
@@ -35,6 +36,7 @@ use bytes::Bytes;
 pub use access::Auth;
 pub use config::{Config, Role, SourceConfig, StartFrom, SwarmConfig};
 pub use event::{Event, Loss};
+pub use exchange::MEMBERS_MAX;
 pub use outbox::Transmit;
 pub use report::NodeStats;
 
@@ -50,6 +52,7 @@ use crate::time::{Epoch, Instant};
 use crate::wire::{Datagram, DecodeError, Extension, Message};
 use access::{Gate, Lock};
 use channels::Channels;
+use exchange::Exchanges;
 use outbox::Outbox;
 use source::Signed;
 use swarm::Swarm;
@@ -82,6 +85,7 @@ pub struct Node {
     channels: Channels,
     swarms: Vec<Swarm>,
     gate: Gate,
+    exchanges: Exchanges,
     outbox: Outbox,
     events: VecDeque<Event>,
     next_tick: Instant,
@@ -134,6 +138,7 @@ impl Node {
             channels: Channels::default(),
             swarms,
             gate,
+            exchanges: Exchanges::default(),
             outbox: Outbox::default(),
             events: VecDeque::new(),
             next_tick: now,
@@ -291,11 +296,10 @@ impl Node {
             Message::Cancel(range) => self.on_cancel(at, range),
             Message::Choke => self.on_choke(at, true),
             Message::Unchoke => self.on_choke(at, false),
-            // Peer exchange is optional, and answered by silence (RFC 7574 §3.10).
-            Message::PexRequest
-            | Message::PexV4(_)
-            | Message::PexV6(_)
-            | Message::PexCertificate(_) => {}
+            Message::PexRequest => self.on_pex_request(now, at),
+            Message::PexV4(addr) => self.on_pex_address(now, at, addr.into()),
+            Message::PexV6(addr) => self.on_pex_address(now, at, addr.into()),
+            Message::PexCertificate(certificate) => self.on_pex_certificate(now, at, &certificate),
             Message::Extension(extension) => {
                 // Whoever was not offered it may not use it.
                 if self.extensions && self.channels.get(at).is_some_and(Channel::has_extensions) {
@@ -427,6 +431,7 @@ impl Node {
         self.tick_count += 1;
         self.tick_channels(now);
         self.cut_off(now);
+        self.ask_members(now);
         for swarm in 0..self.swarms.len() {
             self.drive_parents(now, swarm);
             self.ask_description(now, swarm);
@@ -456,6 +461,8 @@ const fn is_routine(message: &Message) -> bool {
         message,
         Message::Ack { .. }
             | Message::Have(_)
+            | Message::PexRequest
+            | Message::PexCertificate(_)
             | Message::Extension(
                 Extension::Status(_)
                     | Extension::QosFeedback(_)

@@ -417,6 +417,7 @@ impl Node {
             return;
         };
         self.gate.forget(channel.local);
+        self.exchanges.forget(channel.local);
         let index = channel.swarm;
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;

@@ -54,6 +54,8 @@ pub struct NodeStats {
     pub refused_proofs: u64,
     /// Tickets that were not taken.
     pub refused_tickets: u64,
+    /// Membership certificates that nobody asked for or that prove nothing.
+    pub refused_certificates: u64,
     /// Chunks nobody asked for.
     pub unrequested_chunks: u64,
     /// Chunks that came without the hashes to prove them.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::access::Lock;
 use super::config::{StartFrom, SwarmConfig};
+use super::exchange::Members;
 use super::source::Source;
 use crate::chunk::ChunkIndex;
 use crate::integrity::key::{KeyError, VerifyingKey};
@@ -59,6 +60,8 @@ pub(super) struct Swarm {
     pub source: Option<Source>,
     pub repair: Repair,
     pub candidates: Candidates,
+    /// Who else is in the swarm, as neighbours told.
+    pub members: Members,
     /// Channels of remotes that we push to, by index.
     pub children: Vec<usize>,
     /// Channels of remotes that we may get chunks from, by index.
@@ -146,6 +149,7 @@ impl Swarm {
             source,
             repair: Repair::new(),
             candidates: Candidates::new(config.parents),
+            members: Members::default(),
             children: Vec::new(),
             suppliers: Vec::new(),
             parent: None,

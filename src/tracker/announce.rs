@@ -178,6 +178,8 @@ pub enum Event {
     Auth(ChannelAuth),
     /// Whose tickets are void though they have not ended; told when that changes.
     Revoked(Vec<Revocation>),
+    /// What a tracker says of where we are, to be shown to neighbours, in place of the one before.
+    Certificate(Bytes),
     /// Keys to a sealed channel, of all trackers together; told when they change.
     Seal(SealKeys),
     /// A tracker answers again after [`Event::Unreachable`].
@@ -563,6 +565,10 @@ impl Announcer {
             latency_us: facts.latency_us,
             cluster: identity.service.as_ref().map(|of| of.cluster.clone()),
             capacity_kbps: identity.service.as_ref().map(|of| of.capacity_kbps),
+            certify: self
+                .trackers
+                .get(index)
+                .is_some_and(|tracker| tracker.held.wants_certificate(now)),
             access: self.access(now, index),
             ..RequestExt::default()
         }

@@ -36,7 +36,7 @@ pub const SWARM_ID_BYTES_MAX: usize = 2 * crate::ids::SwarmId::BYTES_MAX;
 /// Longest encoded channel description, in bytes of base64.
 pub const DESCRIPTION_BYTES_MAX: usize = 8192;
 
-/// Longest encoded ticket, in bytes of base64.
+/// Longest encoded ticket or certificate, in bytes of base64.
 const TICKET_TEXT_BYTES_MAX: usize = 2048;
 
 /// Longest string of any other member, and longest member name, in bytes.
@@ -51,7 +51,7 @@ fn string_limit(member: &str) -> usize {
         "peer_id" | "transaction_id" => IDENTIFIER_BYTES_MAX,
         "swarm_id" => SWARM_ID_BYTES_MAX,
         "description" => DESCRIPTION_BYTES_MAX,
-        "ticket" | "user_ticket" | "channel_ticket" => TICKET_TEXT_BYTES_MAX,
+        "ticket" | "user_ticket" | "channel_ticket" | "x_p2ps_cert" => TICKET_TEXT_BYTES_MAX,
         _ => STRING_BYTES_MAX,
     }
 }

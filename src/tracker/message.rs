@@ -257,6 +257,8 @@ pub struct Response {
     pub swarm_result: Vec<SwarmResult>,
     /// Seconds between two STAT_REPORTs that the tracker wishes for.
     pub report_interval_s: Option<u64>,
+    /// Membership certificate of the asker, for its neighbours (RFC 7574 §8.13): X.509 in DER.
+    pub certificate: Option<Bytes>,
     /// What only our own tools say.
     pub ext: Option<ResponseExt>,
 }
@@ -275,6 +277,7 @@ impl Response {
             peer_addr: None,
             swarm_result: Vec::new(),
             report_interval_s: None,
+            certificate: None,
             ext: None,
         }
     }

@@ -3,6 +3,7 @@
 mod access;
 mod bounds;
 mod content;
+mod exchange;
 mod exhaustion;
 mod opening;
 mod seal;

@@ -209,6 +209,9 @@ impl Engine {
                     trackers::News::Seal(seal) => {
                         self.node.set_seal_keys(index, &seal.keys, seal.seal_with);
                     }
+                    trackers::News::Certificate(certificate) => {
+                        self.node.set_certificate(now, index, certificate);
+                    }
                     trackers::News::Trouble(text) => {
                         self.reporter.warn(now, index, "tracker", &text)
                     }

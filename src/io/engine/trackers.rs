@@ -37,6 +37,7 @@ pub(super) enum News {
     Auth(ChannelAuth),
     Revoked(Vec<Revocation>),
     Seal(SealKeys),
+    Certificate(Bytes),
     Trouble(String),
     Fine(String),
 }
@@ -197,6 +198,7 @@ fn news_of(urls: &[String], event: Event) -> Option<News> {
         Event::Ticket(ticket) => Some(News::Ticket(ticket)),
         Event::Auth(auth) => Some(News::Auth(auth)),
         Event::Revoked(revoked) => Some(News::Revoked(revoked)),
+        Event::Certificate(certificate) => Some(News::Certificate(certificate)),
         Event::Seal(seal) => Some(News::Seal(seal)),
         Event::Channel(_) => None,
     }

@@ -6,7 +6,7 @@ use super::{START, World, content};
 use crate::ids::ChannelId;
 use crate::node::calls::CALLS_MAX;
 use crate::node::open::HEARSAY_TRIES;
-use crate::node::{Event, Port};
+use crate::node::{Event, MEMBERS_MAX, Port};
 use crate::peer::channel::PENDING_CHUNKS_MAX;
 use crate::peer::handshake::HALF_OPEN_MAX;
 use crate::store::playout::Release;
@@ -90,6 +90,7 @@ impl World {
         );
         assert!(node.half_open_count() <= HALF_OPEN_MAX.min(came / 40));
         assert!(node.child_count() <= channels);
+        assert!(node.members_known(0) <= MEMBERS_MAX);
         assert!(node.unproven_chunks() <= channels * PENDING_CHUNKS_MAX);
         assert!(node.unproven_hashes() <= channels * 128);
         let _ = node.counters(self.now, 0);

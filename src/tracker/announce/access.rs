@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{Announcer, Event};
 use crate::ids::PeerKey;
+use crate::integrity::membership;
 use crate::time::Instant;
 use crate::tracker::message::{AccessRequest, AccessResponse, ChannelAuth, SealKeys, Secret};
 use crate::tracker::ticket::{Claims, LIFE_MAX};
@@ -28,11 +29,18 @@ pub(super) struct Held {
     /// When to ask for new ones.
     pub(super) renew_at: Option<Instant>,
     auth: Option<ChannelAuth>,
+    /// When to ask for another membership certificate.
+    certify_at: Option<Instant>,
     /// Keys to the channel, as it gave them last.
     seal: Option<SealKeys>,
 }
 
 impl Held {
+    /// Whether the tracker is to say again where we are: after half of a certificate's life.
+    pub(super) fn wants_certificate(&self, now: Instant) -> bool {
+        self.certify_at.is_none_or(|at| at <= now)
+    }
+
     /// Whether the tracker has given a key that it does not have the source use yet.
     pub(super) fn awaits_change(&self) -> bool {
         let seal = self.seal.as_ref();
@@ -118,6 +126,14 @@ impl Announcer {
         if let Some(ticket) = access.channel_ticket {
             self.events.push_back(Event::Ticket(ticket));
         }
+    }
+
+    /// Takes what a tracker says of where we are.
+    pub(super) fn take_certificate(&mut self, now: Instant, index: usize, certificate: Bytes) {
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.held.certify_at = Some(now + membership::LIFE / 2);
+        }
+        self.events.push_back(Event::Certificate(certificate));
     }
 
     /// Has trackers give keys to seal the channel with, from its source.

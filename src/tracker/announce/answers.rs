@@ -107,6 +107,9 @@ impl Announcer {
             }
         }
         self.take_access(now, index, access);
+        if let Some(certificate) = response.certificate {
+            self.take_certificate(now, index, certificate);
+        }
         if let Some(grant) = ext.grant
             && self.granted.as_ref() != Some(&grant)
         {

@@ -71,6 +71,9 @@ pub struct RequestExt {
     /// Media held and not yet due, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buffer_s: Option<Decimal>,
+    /// Whether a new membership certificate is wanted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub certify: bool,
     /// What it wants of a provider.
     #[serde(flatten)]
     pub deal: Deal,
@@ -133,6 +136,7 @@ impl Default for RequestExt {
             latency_us: None,
             jitter_us: None,
             sent_kbps: None,
+            certify: false,
             deal: Deal::default(),
             access: AccessRequest::default(),
             cluster: None,

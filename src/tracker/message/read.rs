@@ -110,6 +110,8 @@ pub(super) fn response(body: &[u8]) -> Needed<Response> {
             .filter_map(swarm_result)
             .collect(),
         report_interval_s: protocol.get("x_p2ps_report_interval").and_then(integer),
+        // One that cannot be read is none: the answer counts all the same.
+        certificate: bytes_of(protocol, "x_p2ps_cert").ok().flatten(),
         ext: protocol
             .get("x_ext")
             .and_then(Value::as_object)
@@ -347,6 +349,7 @@ fn request_ext(object: &Map<String, Value>) -> Needed<RequestExt> {
         title: title(object)?,
         description: bytes_of(object, "description")?,
         port: object.get("port").and_then(small),
+        certify: object.get("certify").and_then(Value::as_bool) == Some(true),
         uplink_kbps: number("uplink_kbps"),
         slots_free: object.get("slots_free").and_then(small),
         depth: object.get("depth").and_then(small),

@@ -153,6 +153,7 @@ fn our_own_members_come_back_as_they_went() {
             parent: Some("aa".to_owned()),
             kbps: Some(8000),
             latency_us: Some(1500),
+            certify: true,
             cluster: Some("east".to_owned()),
             capacity_kbps: Some(100_000),
             loss: Some(Decimal::from_millionths(12_500)),
@@ -175,6 +176,7 @@ fn our_own_members_come_back_as_they_went() {
 
     let mut response = Response::success("1".to_owned());
     response.report_interval_s = Some(10);
+    response.certificate = Some(Bytes::from(vec![0x30; 400]));
     response.ext = Some(ResponseExt {
         grant: None,
         parents: vec![Parent {

@@ -1,7 +1,9 @@
 //! Writes requests and responses in the form of the schema of RFC 7846.
 
+use bytes::Bytes;
 use serde::Serialize;
 
+use super::ext::write_base64;
 use super::{
     Body, ErrorCode, PeerAddr, PeerInfo, PeerNum, Request, RequestExt, Response, ResponseExt, Stat,
     SwarmAction, VERSION,
@@ -110,6 +112,11 @@ impl Response {
             swarm_result: Vec<WireResult<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             x_p2ps_report_interval: Option<u64>,
+            #[serde(
+                skip_serializing_if = "Option::is_none",
+                serialize_with = "write_base64"
+            )]
+            x_p2ps_cert: &'a Option<Bytes>,
             #[serde(skip_serializing_if = "Option::is_none")]
             x_ext: Option<&'a ResponseExt>,
         }
@@ -144,6 +151,7 @@ impl Response {
                     })
                     .collect(),
                 x_p2ps_report_interval: self.report_interval_s,
+                x_p2ps_cert: &self.certificate,
                 x_ext: self.ext.as_ref(),
             },
         })

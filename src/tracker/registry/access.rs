@@ -1,8 +1,9 @@
 //! Who may do what, and the tickets that say so: what the registry knows of channels, put to the ticket office.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Refusal, Registry};
+use crate::ids::SwarmId;
 use crate::time::Instant;
 use crate::tracker::address::{Scope, scope};
 use crate::tracker::message::{
@@ -140,7 +141,13 @@ impl Registry {
             return;
         };
         let channel = self.swarms.get(swarm).and_then(|it| it.channel.clone());
-        let swarm_id = swarm.parse().ok();
+        let swarm_id: Option<SwarmId> = swarm.parse().ok();
+        let placed = self
+            .by_id
+            .get(request.peer_id.as_str())
+            .and_then(|at| self.peers.get(at.get(&from)?))
+            .and_then(|peer| peer.addr.as_ref());
+        let addr = placed.map(|addr| SocketAddr::new(addr.ip, addr.port));
         let Some(office) = &mut self.office else {
             return;
         };
@@ -157,6 +164,9 @@ impl Registry {
                 office.leave(&visit, user);
             }
             return;
+        }
+        if let (true, Some(addr), Some(swarm_id)) = (ext.certify, addr, &swarm_id) {
+            response.certificate = office.certify(now, ext.access.key, addr, swarm_id);
         }
         let is_new = matches!(request.body, Body::Connect(_));
         let access = office.answer(now, &visit, user, swarm_id.as_ref(), is_new);

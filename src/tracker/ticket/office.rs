@@ -4,6 +4,7 @@
 //! long, so a plain hash of it gives nothing away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use super::{
 use crate::ids::{PeerKey, SwarmId, decode_hex};
 use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
+use crate::integrity::membership;
 use crate::rng::{Rng, Seed};
 use crate::seal::Ratchet;
 use crate::time::{Epoch, Instant};
@@ -537,6 +539,17 @@ impl TicketOffice {
             user: user.to_owned(),
         };
         claims.sign(&self.key)
+    }
+
+    /// Says that somebody is in a swarm at an address, for neighbours of his to pass on.
+    pub fn certify(
+        &self,
+        now: Instant,
+        key: Option<PeerKey>,
+        addr: SocketAddr,
+        swarm_id: &SwarmId,
+    ) -> Option<Bytes> {
+        membership::issue(&self.key, key, addr, swarm_id, self.unix(now))
     }
 
     fn unix(&self, now: Instant) -> u64 {
