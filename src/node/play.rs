@@ -135,15 +135,16 @@ impl Node {
         }
     }
 
-    /// Takes keys to sealed chunks. A source seals with the key of `seal_with` from its next munro on.
+    /// Takes keys to sealed chunks. A source seals with the key of `seal_with` from its next munro on: true when that is
+    /// another one than before.
     pub fn set_seal_keys(
         &mut self,
         swarm: usize,
         keys: &[(EpochId, EpochKey)],
         seal_with: Option<EpochId>,
-    ) {
+    ) -> bool {
         let Some(swarm) = self.swarms.get_mut(swarm) else {
-            return;
+            return false;
         };
         for (epoch, key) in keys {
             swarm.ring.add(*epoch, key.clone());
@@ -151,8 +152,9 @@ impl Node {
         if let (Some(source), Some(epoch)) = (&mut swarm.source, seal_with)
             && let Some(key) = swarm.ring.key(epoch)
         {
-            source.set_seal(epoch, key);
+            return source.set_seal(epoch, key);
         }
+        false
     }
 
     /// Stops or resumes the release of media to the player, whose output is full; chunks stay in the window meanwhile.

@@ -79,11 +79,14 @@ impl Source {
         sealing.is_some_and(|sealing| sealing.sealer.epoch().is_none())
     }
 
-    /// Seals with this key from the next munro on.
-    pub(super) fn set_seal(&mut self, epoch: EpochId, key: &EpochKey) {
-        if let Some(sealing) = &mut self.sealing {
-            sealing.sealer.set_key(epoch, key);
-        }
+    /// Seals with this key from the next munro on. Whether it is another one.
+    pub(super) fn set_seal(&mut self, epoch: EpochId, key: &EpochKey) -> bool {
+        let Some(Sealing { sealer, .. }) = &mut self.sealing else {
+            return false;
+        };
+        let is_new = sealer.epoch() != Some(epoch);
+        sealer.set_key(epoch, key);
+        is_new
     }
 
     /// Bytes of a chunk that are no media.

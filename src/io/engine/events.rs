@@ -207,7 +207,12 @@ impl Engine {
                     }
                     trackers::News::Revoked(revoked) => self.node.revoke(now, &revoked),
                     trackers::News::Seal(seal) => {
-                        self.node.set_seal_keys(index, &seal.keys, seal.seal_with);
+                        let is_first = self.node.awaits_seal_key();
+                        let (keys, with) = (&seal.keys, seal.seal_with);
+                        if self.node.set_seal_keys(index, keys, with) {
+                            let next = if is_first { "" } else { " with the next key" };
+                            tracing::info!("sealing the media{next}");
+                        }
                     }
                     trackers::News::Certificate(certificate) => {
                         self.node.set_certificate(now, index, certificate);
