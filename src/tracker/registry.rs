@@ -28,6 +28,7 @@ mod offer;
 mod overview;
 mod placing;
 mod replays;
+mod shared;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use replays::Replays;
 pub use config::{Config, DescriptionCheck, Limits, Stats};
 pub use offer::Offer;
 pub use overview::{ChannelView, NodeView, Overview, StatsView};
+pub use shared::Shared;
 
 /// Most peers in one answer (RFC 7846 §3.2.3 asks for less than 30 to be wanted; S-44 for at most 50).
 pub const PEERS_PER_ANSWER_MAX: usize = 30;
@@ -82,6 +84,8 @@ struct Peer {
     channels: BTreeSet<Arc<str>>,
     /// Whether it ever sent `x_ext`: then silence about its depth means that it has no parent.
     is_ours: bool,
+    /// Whether another tracker told the newest of it.
+    is_from_others: bool,
     role: Option<Role>,
     depth: Option<u16>,
     slots_free: Option<u16>,
@@ -142,6 +146,8 @@ pub struct Registry {
     stats: Stats,
     placement: Box<dyn Placement>,
     office: Option<TicketOffice>,
+    /// What other trackers have to hear; none when there are none.
+    untold: Option<shared::Untold>,
 }
 
 /// Whom a provider lets somebody ask; whoever is not named here is not told of.
@@ -177,6 +183,7 @@ impl Registry {
             stats: Stats::default(),
             placement: Box::new(Listed),
             office: None,
+            untold: None,
         }
     }
 
@@ -304,7 +311,9 @@ impl Registry {
             if expires > now {
                 break;
             }
-            self.stats.expired_total += 1;
+            // Whoever heard the peer last counts it.
+            let is_ours = self.peers.get(&no).is_some_and(|peer| !peer.is_from_others);
+            self.stats.expired_total += u64::from(is_ours);
             self.remove(now, no, false);
         }
         while self
@@ -418,6 +427,7 @@ impl Registry {
             Some(no) => no,
             None => self.register(now, from.ip(), &request.peer_id)?,
         };
+        self.note_heard(no);
         self.unlist(no);
         if let Some(peer) = self.peers.get_mut(&no) {
             peer.update(request.ext.as_ref());

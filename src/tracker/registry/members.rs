@@ -21,40 +21,11 @@ impl Registry {
         if self.peers.len() >= self.config.limits.peers {
             return full("the tracker is full");
         }
-        let share = self.by_network.entry(network(from)).or_default();
-        if share.peers >= self.config.limits.per_address(from) {
+        let share = self.by_network.get(&network(from));
+        if share.map_or(0, |share| share.peers) >= self.config.limits.per_address(from) {
             return full("too many peers from this address");
         }
-        share.peers += 1;
-        let no = PeerNo(self.next);
-        self.next += 1;
-        let id: Arc<str> = id.into();
-        self.by_id
-            .entry(Arc::clone(&id))
-            .or_default()
-            .insert(from, no);
-        let expires = now + self.config.track_timeout;
-        self.peer_timers.insert((expires, no));
-        self.peers.insert(
-            no,
-            Peer {
-                id,
-                from,
-                addr: None,
-                expires,
-                swarms: BTreeMap::new(),
-                channels: BTreeSet::new(),
-                is_ours: false,
-                role: None,
-                depth: None,
-                slots_free: None,
-                promised: 0,
-                parent: None,
-                told: super::placing::Told::default(),
-                salt: self.rng.next_u32(),
-            },
-        );
-        Ok(no)
+        Ok(self.put_peer(now, from, id))
     }
 
     pub(super) fn remove(&mut self, now: Instant, no: PeerNo, has_left: bool) {
@@ -62,6 +33,7 @@ impl Registry {
         let Some(peer) = self.peers.remove(&no) else {
             return;
         };
+        self.note_removed(no, &peer, has_left);
         self.gone.push((Arc::clone(&peer.id), has_left));
         self.peer_timers.remove(&(peer.expires, no));
         for swarm in peer.swarms.keys() {
@@ -89,7 +61,12 @@ impl Registry {
 
     /// Starts the track timer of a peer again, and keeps the names that it announced.
     pub(super) fn touch(&mut self, now: Instant, no: PeerNo) {
-        let expires = now + self.config.track_timeout;
+        self.keep_until(no, now + self.config.track_timeout);
+        self.note_heard(no);
+    }
+
+    /// Sets when a peer is forgotten if nothing is heard, and the names that it announced with it.
+    pub(super) fn keep_until(&mut self, no: PeerNo, expires: Instant) {
         let Some(peer) = self.peers.get_mut(&no) else {
             return;
         };
@@ -330,6 +307,39 @@ impl Registry {
 }
 
 impl Peer {
+    /// A peer of which nothing is known yet.
+    pub(super) fn new(id: Arc<str>, from: IpAddr, expires: Instant, salt: u32) -> Self {
+        Self {
+            id,
+            from,
+            addr: None,
+            expires,
+            swarms: BTreeMap::new(),
+            channels: BTreeSet::new(),
+            is_ours: false,
+            is_from_others: false,
+            role: None,
+            depth: None,
+            slots_free: None,
+            promised: 0,
+            parent: None,
+            told: super::placing::Told::default(),
+            salt,
+        }
+    }
+
+    /// What it last said of itself, as it would say it.
+    pub(super) fn as_ext(&self) -> RequestExt {
+        RequestExt {
+            role: self.role,
+            port: self.addr.as_ref().map(|addr| addr.port),
+            slots_free: self.slots_free,
+            depth: self.depth,
+            parent: self.parent.as_ref().map(ToString::to_string),
+            ..self.told.as_ext()
+        }
+    }
+
     /// Takes what the peer says of itself; a plain RFC 7846 peer says nothing.
     pub(super) fn update(&mut self, ext: Option<&RequestExt>) {
         let Some(ext) = ext else { return };

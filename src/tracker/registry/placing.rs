@@ -35,6 +35,20 @@ impl Told {
             capacity_kbps: ext.capacity_kbps,
         }
     }
+
+    /// The same, as a peer says it.
+    pub(super) fn as_ext(&self) -> RequestExt {
+        RequestExt {
+            uplink_kbps: self.uplink_kbps,
+            kbps: self.kbps,
+            loss: self.loss,
+            buffer_s: self.buffer_s,
+            latency_us: self.latency_us,
+            cluster: self.cluster.as_ref().map(ToString::to_string),
+            capacity_kbps: self.capacity_kbps,
+            ..RequestExt::default()
+        }
+    }
 }
 
 impl Registry {
