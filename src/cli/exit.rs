@@ -142,7 +142,11 @@ impl CliError {
     pub fn store(error: &StoreError) -> Self {
         let exit = match error {
             StoreError::Locked { .. } => Exit::Bind,
-            StoreError::Damaged { .. } | StoreError::NotStored(_) => Exit::Failed,
+            StoreError::Unreachable { .. } => Exit::Unreachable,
+            StoreError::Denied { .. } => Exit::Refused,
+            StoreError::Damaged { .. } | StoreError::NotStored(_) | StoreError::NotSelling => {
+                Exit::Failed
+            }
             _ => Exit::Usage,
         };
         Self::new(exit, error.to_string(), "")

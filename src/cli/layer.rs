@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::exit::{CliError, shown_path};
 use super::usage::{Written, rewrite};
-use super::value::{Shown, Ticket, nearest};
+use super::value::{Shown, StoreUrl, Ticket, nearest};
 
 /// Largest configuration file read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -156,12 +156,17 @@ pub(super) fn parse(
     Ok(Parsed::Run(matches, understood))
 }
 
-/// A text without the token it may hold.
+/// A text without the token or password it may hold.
 fn without_secrets(text: &str) -> String {
     match text.parse::<Ticket>() {
         Ok(ticket) => ticket.without_token().to_string(),
         Err(_) if text.contains(Ticket::PREFIX) => format!("{}…", Ticket::PREFIX),
-        Err(_) => text.to_owned(),
+        Err(_) => match text.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") => {
+                format!("{flag}={}", StoreUrl::without_secrets(value))
+            }
+            _ => StoreUrl::without_secrets(text),
+        },
     }
 }
 
@@ -570,5 +575,11 @@ mod tests {
         let ticket = "p2ps-ticketqqqq";
         assert_eq!(without_secrets(ticket), "p2ps-ticket…");
         assert_eq!(without_secrets("p2ps://t1/film"), "p2ps://t1/film");
+        for (text, kept) in [
+            ("redis://:pw@cache/1", "redis://…@cache/1"),
+            ("--store=redis://:pw@cache", "--store=redis://…@cache"),
+        ] {
+            assert_eq!(without_secrets(text), kept);
+        }
     }
 }

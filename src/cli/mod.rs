@@ -20,6 +20,7 @@ pub mod relay;
 mod rendezvous;
 pub mod run;
 pub mod secret;
+mod sharing;
 pub mod source;
 mod stream;
 mod table;

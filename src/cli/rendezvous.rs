@@ -12,6 +12,7 @@ use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::secret::generate;
+use super::sharing::Sharing;
 use super::source::Algorithm;
 use super::stream;
 use super::tracker::{self, Settings};
@@ -132,7 +133,7 @@ pub(super) async fn serve(
         description_check: Some(is_genuine),
         ..registry::Config::default()
     };
-    let (mut office, changes) = office(&clock, &rows)?;
+    let (mut office, changes) = office(&clock, &store, &rows)?;
     office.set_seal_rules(Rules {
         rotation: settings.key_life,
         patience: config.track_timeout,
@@ -143,19 +144,23 @@ pub(super) async fn serve(
     // Nobody waits for it: a key that is lost makes tickets that end with the tracker.
     drop(store.submit(changes));
     let mut registry = Registry::new(config, seed).with_placement(placement);
+    if store.is_shared() {
+        registry = registry.with_others();
+    }
     registry.set_office(office);
     let provider = match &settings.tariff {
         Some(path) => {
             let tariff = read_tariff(path)?;
-            let mut provider = Provider::new(tariff, clock.epoch(), secret()?);
-            for strange in provider.restore(clock.now(), &rows) {
-                tracing::warn!("row {strange} of the store makes no sense: left as it is");
+            match store.is_shared() {
+                // Whose turn it is to sell is asked below.
+                true => None,
+                false => Some(provider(&clock, tariff, &rows)?),
             }
-            Some(provider)
         }
         None => None,
     };
     let service = Arc::new(Mutex::new(Service::new(registry, provider)));
+    let sharing = Sharing::start(&store, &service, clock, settings.tariff.as_deref(), local)?;
     let server = Server::new(Arc::clone(&service), move || clock.now())
         .with_identity(identity.clone())
         .with_keeper(keeper(&store))
@@ -208,24 +213,51 @@ pub(super) async fn serve(
         let _ = control.await;
     }
     store.close();
+    drop(sharing);
     reporter.close(clock.now(), &counters(&server), 0, "asked to stop");
     Ok(Exit::Done)
+}
+
+/// A provider that goes on from the rows of a store.
+pub(super) fn provider(
+    clock: &Clock,
+    tariff: Tariff,
+    rows: &[Change],
+) -> Result<Provider, CliError> {
+    let mut provider = Provider::new(tariff, clock.epoch(), secret()?);
+    for strange in provider.restore(clock.now(), rows) {
+        tracing::warn!("row {strange} of the store makes no sense: left as it is");
+    }
+    Ok(provider)
 }
 
 /// The ticket office of a store, and what has to be put there: its key, when it had none.
 pub(super) fn office(
     clock: &Clock,
+    store: &Store,
     rows: &[Change],
 ) -> Result<(TicketOffice, Vec<Change>), CliError> {
     let value = |row: &Change| row.value.clone().unwrap_or_default();
-    let found = rows
-        .iter()
-        .find_map(|row| TicketOffice::key_in(row.table, &row.key, &value(row)));
-    let is_new = found.is_none();
-    let key = match found {
-        Some(key) => key,
-        None => generate(Algorithm::Ed25519)?,
+    let key_in = |row: &Change| TicketOffice::key_in(row.table, &row.key, &value(row));
+    let (mut key, is_new) = match rows.iter().find_map(key_in) {
+        Some(key) => (key, false),
+        None => (generate(Algorithm::Ed25519)?, true),
     };
+    let mut changes = Vec::new();
+    if is_new {
+        let row = TicketOffice::row_of(&key);
+        let claimed = store.claim(row.clone());
+        let (found, row_left) = claimed.map_err(|error| CliError::store(&error))?;
+        // Another tracker was first: tickets of all of them have one key.
+        let theirs = found.and_then(|value| {
+            key_in(&Change {
+                value: Some(value),
+                ..row
+            })
+        });
+        key = theirs.unwrap_or(key);
+        changes.extend(row_left);
+    }
     let seed = Seed::from_bytes(secret()?);
     let mut office = TicketOffice::new(clock.epoch(), key, Lives::default(), seed)
         .expect("the key of tickets is an Ed25519 key");
@@ -234,8 +266,7 @@ pub(super) fn office(
             tracing::warn!("{error}: left as it is");
         }
     }
-    let changes = is_new.then(|| office.key_row());
-    Ok((office, changes.into_iter().collect()))
+    Ok((office, changes))
 }
 
 /// Takes orders of the operator at a socket. A tracker that cannot have one serves all the same.
@@ -300,7 +331,7 @@ fn keeper(store: &Store) -> Keeper {
 }
 
 /// Reads the tariff of a provider.
-fn read_tariff(path: &Path) -> Result<Tariff, CliError> {
+pub(super) fn read_tariff(path: &Path) -> Result<Tariff, CliError> {
     let what = || format!("cannot use tariff {}", Shown::new(&path.to_string_lossy()));
     let text = std::fs::read_to_string(path).map_err(|error| {
         let why = reason(&error);

@@ -67,7 +67,8 @@ pub struct Args {
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "State")]
 pub struct StateArgs {
-    /// Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory].
+    /// Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one
+    /// [default: tracker.redb in the state directory].
     #[arg(long, value_name = "URL")]
     pub store: Option<StoreUrl>,
     /// Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps].

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::exit::{CliError, shown_path};
-use super::value::{ReferenceError, Shown};
+use super::value::{ReferenceError, Shown, StoreUrl};
 
 /// Where a wrong value was written.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Written<'a> {
 impl Written<'_> {
     /// `bad --listen "x"`, `bad P2PS_LISTEN "x"`, or `bad listen "x" in "p2ps.toml"`.
     pub(super) fn bad(&self, flag: &str, value: &str) -> String {
-        let value = Shown::new(value);
+        let value = Shown::new(&StoreUrl::without_secrets(value));
         match self {
             Self::Flag => format!("bad {flag} {value}"),
             Self::Environment(name) => format!("bad {name} {value}"),

@@ -33,7 +33,8 @@ mod shared;
 #[cfg(test)]
 mod tests;
 
-use answers::{listed_addr, not_registered, wanted};
+pub(super) use answers::not_registered;
+use answers::{listed_addr, wanted};
 use replays::Replays;
 
 pub use config::{Config, DescriptionCheck, Limits, Stats};

@@ -39,6 +39,8 @@ pub enum Answer {
 pub struct Service {
     registry: Registry,
     provider: Option<Provider>,
+    /// Why nobody is served, where another tracker sells for all of them.
+    standby: Option<String>,
 }
 
 impl House for Registry {
@@ -58,12 +60,33 @@ impl House for Registry {
 impl Service {
     /// A tracker that sells, when it has a provider.
     pub const fn new(registry: Registry, provider: Option<Provider>) -> Self {
-        Self { registry, provider }
+        Self {
+            registry,
+            provider,
+            standby: None,
+        }
     }
 
     /// Who is there.
     pub const fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Who is there, to be told what other trackers heard.
+    pub const fn registry_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// Sells from now on, as `provider` says.
+    pub fn sell(&mut self, provider: Provider) {
+        self.provider = Some(provider);
+        self.standby = None;
+    }
+
+    /// Serves nobody from now on who would have to be sold something, for a reason that he is told.
+    pub fn stand_by(&mut self, why: String) {
+        self.provider = None;
+        self.standby = Some(why);
     }
 
     /// Who pays.
@@ -104,8 +127,15 @@ impl Service {
     /// Answers the body of one POST from `from`, the other end of its connection.
     pub fn handle_body(&mut self, now: Instant, from: SocketAddr, body: &[u8]) -> Answer {
         let outcome = match (Request::from_json(body), &mut self.provider) {
-            (Ok(request), Some(_)) => self.sell(now, from, &request),
-            (Ok(request), None) => Ok(self.registry.handle(now, from, &request)),
+            (Ok(request), Some(_)) => self.serve(now, from, &request),
+            (Ok(request), None) => Ok(match &self.standby {
+                Some(why) => {
+                    let refusal = (RejectCode::Standby, why.clone());
+                    let id = request.transaction_id.clone();
+                    self.registry.refuse(id, request.ext.is_some(), refusal)
+                }
+                None => self.registry.handle(now, from, &request),
+            }),
             (Err(RequestError::NotJson(_) | RequestError::Malformed { .. }), _) => {
                 let reply = self.registry.handle_body(now, from, body);
                 return Answer::Reply(reply, Vec::new());
@@ -138,6 +168,9 @@ impl Service {
         self.registry.handle_timeout(now);
         self.note_gone(now);
         let Some(provider) = &mut self.provider else {
+            if let Some(why) = &self.standby {
+                return Answer::Reply(error_reply(503, Code::Standby, why), Vec::new());
+            }
             let why = "this tracker sells nothing: start it with --tariff";
             return Answer::Reply(error_reply(404, Code::NoSuchCall, why), Vec::new());
         };
@@ -158,7 +191,7 @@ impl Service {
     }
 
     /// A PPSTP request to a tracker that sells; an error is a payment under way.
-    fn sell(
+    fn serve(
         &mut self,
         now: Instant,
         from: SocketAddr,
@@ -170,6 +203,14 @@ impl Service {
         let Some(provider) = &mut self.provider else {
             return Ok(self.registry.handle(now, from, request));
         };
+        // Admitted by a tracker that sold before: whoever goes on here becomes a user here, by joining again.
+        if !matches!(request.body, Body::Connect(_))
+            && self.registry.is_from_others(&request.peer_id, from.ip())
+            && provider.user_of(&request.peer_id).is_none()
+        {
+            let id = request.transaction_id.clone();
+            return Ok(self.registry.refuse(id, true, registry::not_registered()));
+        }
         match take_in(provider, &self.registry, now, from.ip(), request) {
             Ok(()) => {}
             Err(Turned::Later) => return Err(Pending),
@@ -212,7 +253,14 @@ impl Service {
     /// What a newcomer would get, without his coming; none when nobody announces the channel.
     pub fn offer(&self, now: Instant, from: IpAddr, content: &str, deal: &Deal) -> Option<Offer> {
         let Some(provider) = &self.provider else {
-            return self.registry.offer(now, from, content, None);
+            let nobody = Allowed {
+                servers: false,
+                peers: &[],
+            };
+            let allowed = self.standby.is_some().then_some(nobody);
+            let mut offer = self.registry.offer(now, from, content, allowed)?;
+            offer.refused.clone_from(&self.standby);
+            return Some(offer);
         };
         let quoted = ask("", content, deal, None, self.registry.has_room(content))
             .and_then(|ask| provider.quote(&ask));

@@ -4,6 +4,7 @@
 mod variants;
 
 use std::fs;
+use std::io::Write as _;
 use std::net::UdpSocket;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -273,13 +274,55 @@ fn rows_17_and_18_terminals() {
 #[test]
 fn stores_that_are_none() {
     let bench = Bench::new();
-    for store in ["sqlite:st", "redb:", "mem:st", "st"] {
+    const NEED: &str = "need mem:, redb:PATH or redis://HOST[:PORT][/DB]";
+    const NEED_REDIS: &str = "need redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
+    for (store, shown, why) in [
+        ("sqlite:st", "sqlite:st", NEED),
+        ("redb:", "redb:", NEED),
+        ("mem:st", "mem:st", NEED),
+        ("st", "st", NEED),
+        ("rediss://cache", "rediss://cache", NEED),
+        ("redis:cache", "redis:cache", NEED_REDIS),
+        ("redis://cache/film", "redis://cache/film", NEED_REDIS),
+        // What may be a password is not shown.
+        ("redis://:pw@cache:0", "redis://…@cache:0", NEED_REDIS),
+        ("rediss://ann:pw@cache", "rediss://…@cache", NEED),
+    ] {
         bench.refuses(
             &format!("p2ps-tracker --store {store}"),
-            &format!("p2ps-tracker: bad --store \"{store}\": need mem: or redb:PATH"),
+            &format!("p2ps-tracker: bad --store \"{shown}\": {why}"),
             2,
         );
     }
+    // A port that was free a moment ago, at an address where nobody else binds one.
+    let free = std::net::TcpListener::bind("127.94.0.1:0").expect("a loopback address");
+    let port = free.local_addr().expect("it is bound").port();
+    drop(free);
+    bench.refuses(
+        &format!("{TRACKER} redis://:pw@127.94.0.1:{port}/1"),
+        &format!(
+            "p2ps-tracker: cannot reach store \"redis://127.94.0.1:{port}/1\": connection refused"
+        ),
+        4,
+    );
+}
+
+#[test]
+fn a_store_that_is_no_redis() {
+    let bench = Bench::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback address");
+    let at = listener.local_addr().expect("it is bound");
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the tracker connects");
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    bench.refuses(
+        &format!("{TRACKER} redis://{at}"),
+        &format!("p2ps-tracker: cannot reach store \"redis://{at}/0\": no answer of a Redis"),
+        4,
+    );
+    answering.join().expect("it does not panic");
 }
 
 #[test]

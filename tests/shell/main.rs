@@ -11,6 +11,9 @@ mod media;
 mod netns;
 mod page;
 mod provider;
+#[path = "../redis/server.rs"]
+mod redis_server;
 mod secrets;
+mod shared;
 mod tls;
 mod tree;

@@ -44,7 +44,7 @@ fn tracker(place: &Place, name: &str) -> Running {
 }
 
 /// One request on a connection of its own; none when the tracker died meanwhile.
-fn ask(to: &str, head: &str, body: &str) -> Option<(u16, Value)> {
+pub(crate) fn ask(to: &str, head: &str, body: &str) -> Option<(u16, Value)> {
     let mut stream = TcpStream::connect(to).ok()?;
     let request = format!(
         "{head} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -58,7 +58,7 @@ fn ask(to: &str, head: &str, body: &str) -> Option<(u16, Value)> {
     Some((status, serde_json::from_str(body).ok()?))
 }
 
-fn get(to: &str, path: &str) -> Value {
+pub(crate) fn get(to: &str, path: &str) -> Value {
     let (status, body) = ask(to, &format!("GET {path}"), "").expect("an answer");
     assert_eq!(status, 200, "{body}");
     body
@@ -214,7 +214,7 @@ fn t_csp_5_children_of_a_killed_seller_go_on_below_another() {
 }
 
 /// Announces the channel as its source would, for trackers that come and go.
-fn announce(to: &str, key: &SigningKey) {
+pub(crate) fn announce(to: &str, key: &SigningKey) {
     let mut description = ChannelDescription {
         name: "film".into(),
         title: String::new(),
@@ -254,7 +254,7 @@ fn announce(to: &str, key: &SigningKey) {
 }
 
 /// Buys one contract under a name; its identifier when it was acknowledged.
-fn buy(to: &str, account: &str) -> Option<String> {
+pub(crate) fn buy(to: &str, account: &str) -> Option<String> {
     let post = |name: &str, body: Value| {
         let (status, answer) = ask(to, &format!("POST /v1/{name}"), &body.to_string())?;
         assert_eq!(status, 200, "{name}: {answer}");

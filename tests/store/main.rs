@@ -1,5 +1,9 @@
 //! Durable state against what machines do to it: processes killed at any moment, files cut, blanked and flipped.
 
+#[path = "../redis/server.rs"]
+mod redis_server;
+mod shared;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

@@ -167,7 +167,7 @@ pub const TRACKER: Manual = Manual {
         ),
         (
             "tracker.redb.control",
-            "Unix socket, mode 0600, while the tracker runs: here user and channel reach it. One JSON object on a line \
+            "Unix socket, mode 0600, while the tracker runs, unless its store is a Redis: here user and channel reach it. One JSON object on a line \
              ({\"order\":\"user_add\",\"name\":\"ann\",\"roles\":[\"watch\"]}) is answered by one with status and body.",
         ),
     ],
@@ -186,12 +186,25 @@ pub const TRACKER: Manual = Manual {
             "Send viewers to supporting viewers and servers of the nearest cluster:",
             "p2ps-tracker --placement psp --networks networks.toml",
         ),
+        (
+            "Two trackers that are one to sources and peers, which name both:",
+            "P2PS_STORE=redis://:PASSWORD@cache.example p2ps-tracker --listen 192.0.2.1:7851 --insecure-http",
+        ),
     ],
     notes: &[
         "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere give --tls-cert and \
          --tls-key. Both are read again on HUP; when they are bad, those in use stay.",
         "Who is on which channel is kept in memory; after a restart the tools announce themselves again. Only what --store \
          keeps survives.",
+        "Any number of trackers share a Redis or Valkey with --store redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]; the \
+         password is shown nowhere, and best given in P2PS_STORE. Each tells the others within a moment whom it heard, so \
+         a peer goes on at any of them and a newcomer is sent to peers of all. While the store is away they go on with \
+         what they know, and tell each other everything when it is back. Of those with --tariff one sells: it has a \
+         lease of 5 s, the others refuse with its address, and one of them takes over, with its contracts, when it is \
+         silent; nothing is sold that the store did not take. All want the same --placement and --tariff, and the tools \
+         the list of all. A store for contracts has appendonly yes and appendfsync always. Its keys begin with p2ps. TLS \
+         to the store is not spoken: keep it on a network that is trusted. Orders (user, channel) go to the store, and \
+         reach every tracker from there.",
         "The file of --networks has tables [[network]] with subnet (address/length) and any of asn, country, cluster, \
          and [[link]] with from, to (clusters, or source), latency_ms, capacity_mbps. The file of --graph has one \
          table [friends]: peer id = [peer ids]. Clusters and their load: GET /v1/clusters.",

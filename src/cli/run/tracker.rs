@@ -56,7 +56,7 @@ fn order_store(
     body: &Value,
 ) -> Result<(u16, Value), CliError> {
     let clock = Clock::start();
-    let (mut office, mut changes) = rendezvous::office(&clock, rows)?;
+    let (mut office, mut changes) = rendezvous::office(&clock, store, rows)?;
     let secret = rendezvous::user_secret()?;
     let outcome = orders::carry_out(&mut office, clock.now(), order, body, &secret);
     if outcome.status == 200 {

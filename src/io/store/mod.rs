@@ -6,6 +6,7 @@
 
 mod disk;
 mod rows;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -21,12 +22,16 @@ use tokio::sync::oneshot;
 
 use crate::io::media::reason;
 use crate::io::value::Shown;
-use crate::tracker::provider::change::Change;
+use crate::tracker::provider::change::{Change, Table};
+use crate::tracker::registry::Shared;
 
-pub use url::StoreUrl;
+pub use url::{RedisUrl, StoreUrl};
 
-use rows::Rows;
-use writer::Job;
+use rows::FileRows;
+use shared::lease::{Lease, Turn};
+use shared::members::{Members, News};
+use shared::{Place, SharedRows};
+use writer::{Job, Rows};
 
 /// Why there is no store, or why something is not in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +83,33 @@ pub enum StoreError {
     /// The rows are not on disk now; they are kept and tried again.
     #[error("not stored: {0}")]
     NotStored(String),
+    /// A shared store does not answer.
+    #[error("cannot reach store {store}: {why}")]
+    Unreachable {
+        /// The store.
+        store: Shown,
+        /// What happened.
+        why: String,
+    },
+    /// A shared store does not let us in.
+    #[error("refused by store {store}: {why}")]
+    Denied {
+        /// The store.
+        store: Shown,
+        /// What is missing.
+        why: String,
+    },
+    /// A shared store answers, but not as one that could be used.
+    #[error("cannot use store {store}: {why}")]
+    Unusable {
+        /// The store.
+        store: Shown,
+        /// What is wrong.
+        why: String,
+    },
+    /// The rows are those of a provider, and this tracker is not the one that sells.
+    #[error("not stored: another tracker sells now")]
+    NotSelling,
 }
 
 impl StoreError {
@@ -121,7 +153,24 @@ impl fmt::Display for Holder {
 
 /// A store that takes rows. Clones are the same store; the last one to go waits until everything is written.
 #[derive(Clone, Debug)]
-pub struct Store(Option<Arc<Writer>>);
+pub struct Store(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Memory,
+    File(Arc<Writer>),
+    Shared(Arc<Common>),
+}
+
+/// A store that several trackers share.
+#[derive(Debug)]
+struct Common {
+    place: Place,
+    /// Writes what any tracker may write.
+    writer: Writer,
+    /// Writes what a provider writes; none while this tracker does not sell.
+    seller: Mutex<Option<Writer>>,
+}
 
 /// The thread that writes.
 #[derive(Debug)]
@@ -132,32 +181,32 @@ struct Writer {
 }
 
 impl Store {
-    /// Opens a store and gives every row in it, in the order of [`Table`](crate::tracker::provider::change::Table)
-    /// and key.
+    /// Opens a store and gives every row in it, in the order of [`Table`] and key.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: what cannot be read is neither guessed nor overwritten.
     pub fn open(url: &StoreUrl) -> Result<(Self, Vec<Change>), StoreError> {
         match url {
-            StoreUrl::Memory => Ok((Self(None), Vec::new())),
+            StoreUrl::Memory => Ok((Self(Kind::Memory), Vec::new())),
             StoreUrl::Redb(path) => {
-                let (rows, all) = Rows::open(path)?;
-                let store = Self::start(rows).map_err(|error| StoreError::open(path, &error))?;
-                Ok((store, all))
+                let (rows, all) = FileRows::open(path)?;
+                let writer = Writer::start(rows).map_err(|error| StoreError::open(path, &error))?;
+                Ok((Self(Kind::File(Arc::new(writer))), all))
+            }
+            StoreUrl::Redis(url) => {
+                let place = Place::new(url)?;
+                let all = place.read(&Table::ALL)?;
+                let writer = Writer::start(SharedRows::new(place.clone(), None));
+                let writer = writer.map_err(|error| StoreError::NotStored(reason(&error)))?;
+                let common = Common {
+                    place,
+                    writer,
+                    seller: Mutex::new(None),
+                };
+                Ok((Self(Kind::Shared(Arc::new(common))), all))
             }
         }
-    }
-
-    fn start(rows: Rows) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || writer::run(rows, &queue))?;
-        Ok(Self(Some(Arc::new(Writer {
-            jobs: Mutex::new(Some(jobs)),
-            thread: Mutex::new(Some(thread)),
-        }))))
     }
 
     /// Puts rows; the future tells when they are on disk, and need not be waited for.
@@ -168,36 +217,160 @@ impl Store {
         &self,
         changes: Vec<Change>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
-        let waiting = match &self.0 {
-            Some(writer) if !changes.is_empty() => {
-                let (done, waiting) = oneshot::channel();
-                if let Some(jobs) = &*lock(&writer.jobs) {
-                    // When the thread is gone, so is `done`, and the future says so.
-                    let _ = jobs.send(Job { changes, done });
-                }
-                Some(waiting)
+        let waiting: Vec<Waiting> = match &self.0 {
+            Kind::Memory => Vec::new(),
+            Kind::File(writer) => writer.submit(changes).into_iter().collect(),
+            Kind::Shared(common) => {
+                let (sold, others): (Vec<Change>, Vec<Change>) =
+                    changes.into_iter().partition(Change::is_of_provider);
+                let sold = match &*lock(&common.seller) {
+                    _ if sold.is_empty() => None,
+                    Some(writer) => writer.submit(sold),
+                    None => {
+                        let (done, waiting) = oneshot::channel();
+                        let _ = done.send(Err(StoreError::NotSelling));
+                        Some(waiting)
+                    }
+                };
+                sold.into_iter()
+                    .chain(common.writer.submit(others))
+                    .collect()
             }
-            _ => None,
         };
         async move {
-            match waiting {
-                Some(waiting) => waiting
-                    .await
-                    .unwrap_or_else(|_| Err(StoreError::NotStored("store is closed".to_owned()))),
-                None => Ok(()),
+            for one in waiting {
+                one.await
+                    .unwrap_or_else(|_| Err(StoreError::NotStored("store is closed".to_owned())))?;
             }
+            Ok(())
+        }
+    }
+
+    /// Puts a row unless a tracker that shares the store has put one; gives the value that counts when it is not ours,
+    /// and the row when it has yet to be submitted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when that cannot be known.
+    pub fn claim(&self, row: Change) -> Result<(Option<String>, Option<Change>), StoreError> {
+        let Kind::Shared(common) = &self.0 else {
+            return Ok((None, Some(row)));
+        };
+        let found = common.place.claim(&row)?;
+        Ok((
+            found.filter(|found| Some(found) != row.value.as_ref()),
+            None,
+        ))
+    }
+
+    /// Whether other trackers may share the store.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.0, Kind::Shared(_))
+    }
+
+    /// Whether what is stored survives the end of the store's own process, as far as that says.
+    pub fn is_lasting(&self) -> bool {
+        match &self.0 {
+            Kind::Memory => false,
+            Kind::File(_) => true,
+            Kind::Shared(common) => common.place.is_lasting() != Some(false),
+        }
+    }
+
+    /// Tells the other trackers of a shared store what `poll` gives, and `hear` what they tell: see [`Members`]. `node`
+    /// is a word that no other tracker has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: a store that cannot be reached.
+    pub fn share(
+        &self,
+        node: &str,
+        poll: impl FnMut() -> Option<Shared> + Send + 'static,
+        hear: impl Fn(News) + Clone + Send + 'static,
+    ) -> Result<Option<Members>, StoreError> {
+        let Kind::Shared(common) = &self.0 else {
+            return Ok(None);
+        };
+        Members::start(common.place.clone(), node, poll, hear).map(Some)
+    }
+
+    /// Takes turns in selling with the other trackers of a shared store: see [`Lease`]. `at` is where this one listens.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is no thread to be had.
+    pub fn take_turns(
+        &self,
+        node: &str,
+        at: &str,
+        tell: impl FnMut(Turn) + Send + 'static,
+    ) -> io::Result<Option<Lease>> {
+        let Kind::Shared(common) = &self.0 else {
+            return Ok(None);
+        };
+        Lease::start(self.clone(), common.place.clone(), node, at, tell).map(Some)
+    }
+
+    /// Takes a provider's rows from now on, as long as nobody else begins to sell.
+    fn sell_in(&self, term: u64) -> io::Result<()> {
+        if let Kind::Shared(common) = &self.0 {
+            let rows = SharedRows::new(common.place.clone(), Some(term));
+            let old = lock(&common.seller).replace(Writer::start(rows)?);
+            // Outside the lock: it may have to wait for the store.
+            drop(old);
+        }
+        Ok(())
+    }
+
+    /// Takes a provider's rows no more.
+    fn sell_no_more(&self) {
+        if let Kind::Shared(common) = &self.0 {
+            let old = lock(&common.seller).take();
+            drop(old);
         }
     }
 
     /// Writes what is left and closes the file. What is submitted later is not stored.
     pub fn close(&self) {
-        if let Some(writer) = &self.0 {
-            writer.close();
+        match &self.0 {
+            Kind::Memory => {}
+            Kind::File(writer) => writer.close(),
+            Kind::Shared(common) => {
+                self.sell_no_more();
+                common.writer.close();
+            }
         }
     }
 }
 
+/// The answer to rows that were submitted.
+type Waiting = oneshot::Receiver<Result<(), StoreError>>;
+
 impl Writer {
+    fn start(rows: impl Rows + 'static) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer::run(rows, &queue))?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    fn submit(&self, changes: Vec<Change>) -> Option<Waiting> {
+        if changes.is_empty() {
+            return None;
+        }
+        let (done, waiting) = oneshot::channel();
+        if let Some(jobs) = &*lock(&self.jobs) {
+            // When the thread is gone, so is `done`, and whoever waits hears it.
+            let _ = jobs.send(Job { changes, done });
+        }
+        Some(waiting)
+    }
+
     fn close(&self) {
         *lock(&self.jobs) = None;
         if let Some(thread) = lock(&self.thread).take() {

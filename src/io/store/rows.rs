@@ -12,7 +12,7 @@ use redb::{
 
 use super::StoreError;
 use super::disk::{Disk, beside, make_folder, put_in_place};
-use super::writer::Pending;
+use super::writer::{Pending, Rows};
 use crate::io::media::reason;
 use crate::tracker::provider::change::{Change, Table};
 
@@ -41,7 +41,7 @@ const fn definition(table: Table) -> TableDefinition<'static, &'static str, &'st
 
 /// An open file of rows.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct FileRows {
     /// None after an error of the disk, which redb remembers until the file is opened again.
     database: Option<Database>,
     disk: Disk,
@@ -76,7 +76,7 @@ impl OpenError {
     }
 }
 
-impl Rows {
+impl FileRows {
     /// Opens the file at `path`, making one where there is none, and reads all rows.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Change>), StoreError> {
         let is_new = match fs::symlink_metadata(path) {
@@ -219,16 +219,6 @@ impl Rows {
         Ok(all)
     }
 
-    /// Writes rows in one transaction; when this returns without an error they are on disk.
-    pub(super) fn commit(&mut self, rows: &Pending) -> Result<(), StoreError> {
-        let result = self.try_commit(rows);
-        if result.is_err() {
-            // Whatever went wrong, redb takes nothing more before the file is opened again.
-            self.database = None;
-        }
-        result.map_err(|error| StoreError::NotStored(plain(error)))
-    }
-
     fn try_commit(&mut self, rows: &Pending) -> Result<(), redb::Error> {
         let database = match &mut self.database {
             Some(database) => database,
@@ -264,9 +254,21 @@ impl Rows {
     pub(super) fn is_full(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.disk.is_full)
     }
+}
+
+impl Rows for FileRows {
+    /// Writes rows in one transaction; when this returns without an error they are on disk.
+    fn commit(&mut self, rows: &Pending) -> Result<(), StoreError> {
+        let result = self.try_commit(rows);
+        if result.is_err() {
+            // Whatever went wrong, redb takes nothing more before the file is opened again.
+            self.database = None;
+        }
+        result.map_err(|error| StoreError::NotStored(plain(error)))
+    }
 
     /// Closes the file, so that it opens again without a repair.
-    pub(super) fn close(self) {
+    fn close(self) {
         drop(self.database);
         drop(self.disk);
     }

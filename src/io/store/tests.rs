@@ -76,9 +76,9 @@ fn memory_keeps_nothing() {
 fn f27_rows_that_do_not_fit_are_kept_and_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("st");
-    let (rows, _) = Rows::open(&path).unwrap();
+    let (rows, _) = FileRows::open(&path).unwrap();
     let is_full = rows.is_full();
-    let store = Store::start(rows).unwrap();
+    let store = Store(Kind::File(Arc::new(Writer::start(rows).unwrap())));
     let put = |key: &str, value: &str| vec![put(Table::Contracts, key, value)];
     wait(store.submit(put("1", "a"))).unwrap();
     is_full.store(true, Ordering::Relaxed);

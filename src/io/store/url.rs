@@ -1,13 +1,15 @@
-//! Where a store is: `mem:` or `redb:PATH`.
+//! Where a store is: `mem:`, `redb:PATH` or `redis://HOST`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use redis::{ConnectionAddr, IntoConnectionInfo as _};
+
 use crate::io::value::ValueError;
 
 /// Every form of [`StoreUrl`].
-const FORMS: &str = "mem: or redb:PATH";
+const FORMS: &str = "mem:, redb:PATH or redis://HOST[:PORT][/DB]";
 
 /// Where durable state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub enum StoreUrl {
     Memory,
     /// In a file of this machine, used by one process at a time.
     Redb(PathBuf),
+    /// In a Redis or Valkey that several trackers share, with what they know of peers.
+    Redis(RedisUrl),
 }
 
 impl StoreUrl {
@@ -25,7 +29,8 @@ impl StoreUrl {
     /// The socket at which whoever has the store takes orders; none of a store that nobody else can name.
     pub fn control(&self) -> Option<PathBuf> {
         match self {
-            Self::Memory => None,
+            // Orders go to the store itself, and from there to all.
+            Self::Memory | Self::Redis(_) => None,
             Self::Redb(path) => {
                 let mut path = path.clone().into_os_string();
                 path.push(".control");
@@ -38,6 +43,17 @@ impl StoreUrl {
     pub fn within(state_dir: &Path) -> Self {
         Self::Redb(state_dir.join(Self::FILE_DEFAULT))
     }
+
+    /// A text that may be such an address, without the user and password in it.
+    pub fn without_secrets(text: &str) -> String {
+        // Whatever stands before the last @ may be a secret, even where the rest makes no sense.
+        match (text.split_once("://"), text.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, rest))) if scheme.starts_with("redis") => {
+                format!("{scheme}://…@{rest}")
+            }
+            _ => text.to_owned(),
+        }
+    }
 }
 
 impl FromStr for StoreUrl {
@@ -47,6 +63,13 @@ impl FromStr for StoreUrl {
         match text.split_once(':') {
             Some(("mem", "")) => Ok(Self::Memory),
             Some(("redb", path)) if !path.is_empty() => Ok(Self::Redb(path.into())),
+            Some(("redis", _)) => {
+                RedisUrl::parse(text)
+                    .map(Self::Redis)
+                    .ok_or(ValueError::NeedOneOf {
+                        words: RedisUrl::FORM,
+                    })
+            }
             _ => Err(ValueError::NeedOneOf { words: FORMS }),
         }
     }
@@ -57,7 +80,56 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Memory => f.write_str("mem:"),
             Self::Redb(path) => write!(f, "redb:{}", path.display()),
+            Self::Redis(url) => url.fmt(f),
         }
+    }
+}
+
+/// The address of a Redis, and who we are there. Shows itself without user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl {
+    /// As given, secrets included.
+    text: String,
+    /// `HOST:PORT/DB`.
+    place: String,
+}
+
+impl RedisUrl {
+    const FORM: &'static str = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
+
+    fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("redis://")?;
+        let info = text.into_connection_info().ok()?;
+        let ConnectionAddr::Tcp(host, port @ 1..) = info.addr() else {
+            return None;
+        };
+        let db = info.redis_settings().db();
+        let is_plain = !rest.contains(['?', '#']) && !rest.contains(char::is_whitespace);
+        let host = match host.contains(':') {
+            true => format!("[{host}]"),
+            false => host.clone(),
+        };
+        (is_plain && db >= 0).then(|| Self {
+            text: text.to_owned(),
+            place: format!("{host}:{port}/{db}"),
+        })
+    }
+
+    /// With everything that is needed to connect.
+    pub(super) fn secret(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redis://{}", self.place)
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -67,21 +139,57 @@ mod tests {
 
     #[test]
     fn forms() {
+        const NEED: &str = "need mem:, redb:PATH or redis://HOST[:PORT][/DB]";
+        const NEED_REDIS: &str = "need redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
         for (text, shown) in [
             ("mem:", "mem:"),
             ("redb:st", "redb:st"),
             ("redb:/var/lib/p2ps/a:b", "redb:/var/lib/p2ps/a:b"),
-            ("", "need mem: or redb:PATH"),
-            ("mem", "need mem: or redb:PATH"),
-            ("mem:x", "need mem: or redb:PATH"),
-            ("redb:", "need mem: or redb:PATH"),
-            ("/var/lib/p2ps/st", "need mem: or redb:PATH"),
-            ("sqlite:st", "need mem: or redb:PATH"),
-            ("MEM:", "need mem: or redb:PATH"),
+            ("redis://cache", "redis://cache:6379/0"),
+            ("redis://192.0.2.1:7000/3", "redis://192.0.2.1:7000/3"),
+            ("redis://[::1]/", "redis://[::1]:6379/0"),
+            ("redis://:s3cret@cache:1/2", "redis://cache:1/2"),
+            ("redis://ann:s3cret%40@cache", "redis://cache:6379/0"),
+            ("", NEED),
+            ("mem", NEED),
+            ("mem:x", NEED),
+            ("redb:", NEED),
+            ("/var/lib/p2ps/st", NEED),
+            ("sqlite:st", NEED),
+            ("MEM:", NEED),
+            ("rediss://cache", NEED),
+            ("valkey://cache", NEED),
+            ("redis:", NEED_REDIS),
+            ("redis:cache", NEED_REDIS),
+            ("redis://", NEED_REDIS),
+            ("redis://cache:0", NEED_REDIS),
+            ("redis://cache:70000", NEED_REDIS),
+            ("redis://cache/film", NEED_REDIS),
+            ("redis://cache/-1", NEED_REDIS),
+            ("redis://cache/1/2", NEED_REDIS),
+            ("redis://cache?protocol=resp3", NEED_REDIS),
+            ("redis://cache#insecure", NEED_REDIS),
+            ("redis://ca che", NEED_REDIS),
         ] {
             let found = text.parse::<StoreUrl>();
             let found = found.map_or_else(|error| error.to_string(), |url| url.to_string());
             assert_eq!(found, shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let url: StoreUrl = "redis://ann:s3cret@cache".parse().expect("an address");
+        assert!(!format!("{url} {url:?}").contains("s3cret"));
+        for (text, shown) in [
+            ("redis://:s3@cret@cache:1/2", "redis://…@cache:1/2"),
+            ("redis://s3cret@", "redis://…@"),
+            ("rediss://:s3cret@cache", "rediss://…@cache"),
+            ("redis://cache", "redis://cache"),
+            ("redb:a@b", "redb:a@b"),
+            ("http://a@b", "http://a@b"),
+        ] {
+            assert_eq!(StoreUrl::without_secrets(text), shown);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::StoreError;
-use super::rows::Rows;
 use crate::tracker::provider::change::{Change, Table};
 
 /// How often rows that could not be written are tried again when nothing else comes.
@@ -24,8 +23,17 @@ pub(super) struct Job {
 /// written need no more room than the state that they are of.
 pub(super) type Pending = BTreeMap<(Table, String), Option<String>>;
 
+/// Where rows go.
+pub(super) trait Rows: Send {
+    /// Writes rows, all or none; when this returns without an error they are there to stay.
+    fn commit(&mut self, rows: &Pending) -> Result<(), StoreError>;
+
+    /// Gives up what was opened.
+    fn close(self);
+}
+
 /// Writes until everybody who could submit is gone.
-pub(super) fn run(mut rows: Rows, queue: &Receiver<Job>) {
+pub(super) fn run(mut rows: impl Rows, queue: &Receiver<Job>) {
     let mut pending = Pending::new();
     let mut waiting = Vec::new();
     let mut is_failing = false;
@@ -61,6 +69,8 @@ pub(super) fn run(mut rows: Rows, queue: &Receiver<Job>) {
                     tracing::info!("state is stored again");
                 }
             }
+            // Nobody may wait for them to be written later: another tracker goes on from what is written.
+            Err(StoreError::NotSelling) => pending.clear(),
             Err(error) if !is_open => {
                 tracing::error!("{} changes of state are lost: {error}", pending.len());
             }

@@ -100,11 +100,13 @@ pub enum RejectCode {
     PaymentPending,
     /// The peer has not shown that it may do that: no ticket, a bad one, or one that allows less.
     Unauthorized,
+    /// Another of several trackers answers for all of them, now.
+    Standby,
 }
 
 impl RejectCode {
     /// Every reason, in the order of [`index`](Self::index).
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BadRequest,
         Self::Version,
         Self::NotRegistered,
@@ -116,6 +118,7 @@ impl RejectCode {
         Self::NotAdmitted,
         Self::PaymentPending,
         Self::Unauthorized,
+        Self::Standby,
     ];
 
     /// Position in [`ALL`](Self::ALL).
@@ -137,6 +140,7 @@ impl RejectCode {
             Self::NotAdmitted => "not_admitted",
             Self::PaymentPending => "payment_pending",
             Self::Unauthorized => "unauthorized",
+            Self::Standby => "standby",
         }
     }
 
@@ -151,7 +155,7 @@ impl RejectCode {
             | Self::NameTaken
             | Self::BadDescription
             | Self::NotAdmitted => ErrorCode::ForbiddenAction,
-            Self::Full | Self::PaymentPending => ErrorCode::ServiceUnavailable,
+            Self::Full | Self::PaymentPending | Self::Standby => ErrorCode::ServiceUnavailable,
             Self::Unauthorized => ErrorCode::AuthenticationRequired,
         }
     }

@@ -58,3 +58,14 @@ pub struct Change {
     /// JSON text; none removes the row.
     pub value: Option<String>,
 }
+
+impl Change {
+    /// Whether only a provider writes such rows.
+    pub fn is_of_provider(&self) -> bool {
+        match self.table {
+            Table::Users | Table::Contracts | Table::Ledger => true,
+            Table::Meta => self.key.starts_with("next_"),
+            Table::Accounts | Table::Revocations | Table::Keys => false,
+        }
+    }
+}

@@ -31,6 +31,8 @@ pub enum Code {
     PaymentRefused,
     /// The payment is under way: ask again.
     PaymentPending,
+    /// Another of several trackers sells, now.
+    Standby,
 }
 
 impl Code {
@@ -51,6 +53,7 @@ impl Code {
             Self::Full => "full",
             Self::PaymentRefused => "payment_refused",
             Self::PaymentPending => "payment_pending",
+            Self::Standby => "standby",
         }
     }
 
@@ -66,7 +69,7 @@ impl Code {
             | Self::NotContracted
             | Self::AlreadyContracted
             | Self::PriceDiffers => 409,
-            Self::Full | Self::PaymentPending => 503,
+            Self::Full | Self::PaymentPending | Self::Standby => 503,
         }
     }
 }

@@ -705,7 +705,7 @@ fn free_peers_hang_below_users_that_serve_peers() {
     shop.connect("P1", (3_000, 50_000, 900));
     let allowed = shop.provider.allowed(shop.now, "peer-P1", Room::Free);
     assert!(!allowed.servers);
-    assert_eq!(allowed.peers, [format!("peer-{serving}").into()]);
+    assert_eq!(allowed.peers, [Arc::<str>::from(format!("peer-{serving}"))]);
     // Below a peer that serves peers: its name tells.
     let set = json!({ "session": session, "status": "p-p" });
     assert!(shop.call("set_status", set).is_ok());

@@ -106,7 +106,7 @@ impl Channel {
     }
 }
 
-pub(super) fn not_registered() -> Refusal {
+pub(in crate::tracker) fn not_registered() -> Refusal {
     (
         RejectCode::NotRegistered,
         "peer_id: not registered, send CONNECT".to_owned(),

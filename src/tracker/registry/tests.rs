@@ -584,7 +584,7 @@ fn malformed_bodies_get_a_code_and_are_counted() {
     let stats = registry.stats();
     assert_eq!(stats.requests_total, 3);
     let counted: Vec<u64> = stats.rejects().map(|(_, count)| count).collect();
-    assert_eq!(counted, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counted, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(ErrorCode::BadRequest.code(), 1);
 }
 

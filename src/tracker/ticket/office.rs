@@ -233,12 +233,12 @@ impl TicketOffice {
         std::mem::take(&mut self.changes)
     }
 
-    /// The row that keeps the key over a restart.
-    pub fn key_row(&self) -> Change {
+    /// The row that keeps a key over a restart.
+    pub fn row_of(key: &SigningKey) -> Change {
         Change {
             table: Table::Keys,
             key: KEY_ROW.to_owned(),
-            value: Some(self.key.to_pem()),
+            value: Some(key.to_pem()),
         }
     }
 
@@ -285,6 +285,23 @@ impl TicketOffice {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes all rows anew, after another tool wrote some: users and closed channels that are not among them are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`OfficeError::Row`] when one of them is damaged; the others are taken.
+    pub fn load_again(&mut self, rows: &[Change]) -> Result<(), OfficeError> {
+        self.accounts.clear();
+        self.closed.clear();
+        let mut outcome = Ok(());
+        for row in rows {
+            let value = row.value.as_deref().unwrap_or_default();
+            let loaded = self.load(row.table, &row.key, value);
+            outcome = outcome.and(loaded);
+        }
+        outcome
     }
 
     // --- the operator's orders ------------------------------------------------------------------------------------

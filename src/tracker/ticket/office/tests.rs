@@ -147,7 +147,7 @@ fn strangers_and_those_who_may_less_are_told_why() {
 #[test]
 fn what_was_stored_is_what_was_known() {
     let mut office = office();
-    let mut rows = vec![office.key_row()];
+    let mut rows = vec![TicketOffice::row_of(&office.key)];
     rows.extend(
         office
             .add_user("anna", &secret("a"), Roles::ALL)
@@ -203,4 +203,53 @@ fn what_was_stored_is_what_was_known() {
         again.load(Table::Accounts, "x", "{}"),
         Err(OfficeError::Row)
     );
+}
+
+#[test]
+fn rows_that_another_tool_changed_take_the_place_of_all_before() {
+    let (mut one, mut other) = (office(), office());
+    let mut rows: BTreeMap<(Table, String), Option<String>> = BTreeMap::new();
+    let mut keep = |changes: Vec<Change>| {
+        rows.extend(
+            changes
+                .into_iter()
+                .map(|row| ((row.table, row.key), row.value)),
+        );
+        rows.iter()
+            .filter_map(|((table, key), value)| {
+                Some(Change {
+                    table: *table,
+                    key: key.clone(),
+                    value: Some(value.clone()?),
+                })
+            })
+            .collect::<Vec<_>>()
+    };
+    for user in ["anna", "bert"] {
+        let made = one.add_user(user, &secret("s3cret"), Roles::WATCH);
+        keep(made.expect("a new user"));
+    }
+    let all = keep(one.set_closed("film", true).expect("a name"));
+    other.load_again(&all).expect("whole rows");
+    let access = with_token("s3cret");
+    let anna = visit(&access, Role::Peer);
+    assert_eq!(other.admit(at(0), &anna), Ok(Some("anna".to_owned())));
+    keep(one.revoke_user(at(1), "anna").expect("there is one"));
+    let all = keep(one.set_closed("film", false).expect("a name"));
+    other.load_again(&all).expect("whole rows");
+    assert_eq!(other.admit(at(2), &anna), Err(LoginError::Unknown));
+    assert_eq!(
+        other.users().map(|(name, _)| name).collect::<Vec<_>>(),
+        ["bert"]
+    );
+    assert_eq!(other.closed().count(), 0);
+    // One that is damaged harms no other.
+    let damaged = Change {
+        table: Table::Accounts,
+        key: "anna".to_owned(),
+        value: Some("{".to_owned()),
+    };
+    let all = [vec![damaged], all].concat();
+    assert_eq!(other.load_again(&all), Err(OfficeError::Row));
+    assert_eq!(other.users().count(), 1);
 }

@@ -1,0 +1,266 @@
+//! A store that several trackers share: rows in a Redis or Valkey, one hash for each table.
+//!
+//! Everything is under keys that begin with `p2ps`. One script writes, so that rows which belong together are there
+//! together, and so that whoever does not sell any more cannot write as the one who does.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Client, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+
+use super::StoreError;
+use super::rows::VERSION;
+use super::url::RedisUrl;
+use super::writer::{Pending, Rows};
+use crate::io::media::reason;
+use crate::io::value::Shown;
+use crate::tracker::provider::change::{Change, Table};
+
+pub mod lease;
+pub mod members;
+
+/// Time for a connection, and for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rows asked for at a time.
+const ROWS_AT_ONCE: usize = 1000;
+
+/// Key of what the store says about itself.
+const ABOUT: &str = "p2ps";
+/// Key of the number of the last tracker that began to sell.
+const TERM: &str = "p2ps:term";
+/// Channel on which trackers tell each other what is new.
+const NEWS: &str = "p2ps:news";
+/// What the keys of tables begin with.
+const TABLES: &str = "p2ps:table:";
+
+/// Puts and removes rows: all, or none when somebody else has begun to sell since the term that is given. An account
+/// or a channel that changes is news to the other trackers.
+const WRITE: &str = "
+if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('HSETNX', KEYS[2], 'version', ARGV[2])
+for i = 5, #ARGV, 4 do
+    local hash = ARGV[4] .. ARGV[i]
+    if ARGV[i + 2] == '1' then
+        redis.call('HSET', hash, ARGV[i + 1], ARGV[i + 3])
+    else
+        redis.call('HDEL', hash, ARGV[i + 1])
+    end
+end
+if ARGV[1] == '' then redis.call('PUBLISH', ARGV[3], 'rows') end
+return 1";
+
+/// Where the store is, and who we are there.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    url: RedisUrl,
+    client: Client,
+}
+
+impl Place {
+    pub(super) fn new(url: &RedisUrl) -> Result<Self, StoreError> {
+        let client = Client::open(url.secret()).map_err(|error| failed(url, &error))?;
+        Ok(Self {
+            url: url.clone(),
+            client,
+        })
+    }
+
+    fn connect(&self) -> RedisResult<Connection> {
+        let connection = self.client.get_connection_with_timeout(PATIENCE)?;
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
+        Ok(connection)
+    }
+
+    /// Every row of some tables, once the version was found to be ours.
+    pub(super) fn read(&self, tables: &[Table]) -> Result<Vec<Change>, StoreError> {
+        let failed = |error: RedisError| failed(&self.url, &error);
+        let mut connection = self.connect().map_err(failed)?;
+        let mut about = redis::cmd("HGET");
+        let version: Option<String> = about
+            .arg(ABOUT)
+            .arg("version")
+            .query(&mut connection)
+            .map_err(failed)?;
+        if let Some(found) = version.filter(|found| *found != VERSION.to_string()) {
+            return Err(StoreError::Version {
+                path: Shown::new(&self.url.to_string()),
+                found,
+            });
+        }
+        let mut all = Vec::new();
+        for &table in tables {
+            for (key, value) in rows_of(&mut connection, table).map_err(failed)? {
+                all.push(Change {
+                    table,
+                    key,
+                    value: Some(value),
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Puts a row unless there is one; gives the value that is there now.
+    pub(super) fn claim(&self, row: &Change) -> Result<Option<String>, StoreError> {
+        let hash = format!("{TABLES}{}", row.table.name());
+        let claimed = self.connect().and_then(|mut connection| {
+            let (): () = redis::cmd("HSETNX")
+                .arg(&hash)
+                .arg(&row.key)
+                .arg(row.value.as_deref().unwrap_or_default())
+                .query(&mut connection)?;
+            redis::cmd("HGET")
+                .arg(&hash)
+                .arg(&row.key)
+                .query(&mut connection)
+        });
+        claimed.map_err(|error| failed(&self.url, &error))
+    }
+
+    /// Whether what is written is still there after Redis was started again; none where it does not say.
+    pub(super) fn is_lasting(&self) -> Option<bool> {
+        let mut connection = self.connect().ok()?;
+        let about: String = redis::cmd("INFO")
+            .arg("persistence")
+            .query(&mut connection)
+            .ok()?;
+        let mut lines = about.lines();
+        lines.find_map(|line| Some(line.strip_prefix("aof_enabled:")? != "0"))
+    }
+}
+
+fn rows_of(connection: &mut Connection, table: Table) -> RedisResult<BTreeMap<String, String>> {
+    let mut rows = BTreeMap::new();
+    let mut cursor = 0_u64;
+    loop {
+        // In pieces: a long ledger must not stop everybody else's requests.
+        let (next, some): (u64, Vec<(String, String)>) = redis::cmd("HSCAN")
+            .arg(format!("{TABLES}{}", table.name()))
+            .arg(cursor)
+            .arg("COUNT")
+            .arg(ROWS_AT_ONCE)
+            .query(connection)?;
+        rows.extend(some);
+        if next == 0 {
+            return Ok(rows);
+        }
+        cursor = next;
+    }
+}
+
+/// Rows that are written by one tracker.
+#[derive(Debug)]
+pub(super) struct SharedRows {
+    place: Place,
+    /// None after an error: whatever an answer came to, the next must not be taken for it.
+    connection: Option<ConnectionBox>,
+    /// The term in which a provider's rows are written; none for all others.
+    term: Option<u64>,
+}
+
+/// A connection has nothing to show.
+struct ConnectionBox(Connection);
+
+impl std::fmt::Debug for ConnectionBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl SharedRows {
+    pub(super) const fn new(place: Place, term: Option<u64>) -> Self {
+        Self {
+            place,
+            connection: None,
+            term,
+        }
+    }
+
+    fn write(&mut self, rows: &Pending) -> RedisResult<bool> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(ConnectionBox(self.place.connect()?)),
+        };
+        let mut script = redis::cmd("EVAL");
+        script.arg(WRITE).arg(2).arg(TERM).arg(ABOUT);
+        script.arg(self.term.map_or_else(String::new, |term| term.to_string()));
+        script.arg(VERSION).arg(NEWS).arg(TABLES);
+        for ((table, key), value) in rows {
+            script.arg(table.name()).arg(key);
+            script.arg(u8::from(value.is_some()));
+            script.arg(value.as_deref().unwrap_or_default());
+        }
+        script.query(&mut connection.0)
+    }
+}
+
+impl Rows for SharedRows {
+    fn commit(&mut self, rows: &Pending) -> Result<(), StoreError> {
+        match self.write(rows) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::NotSelling),
+            Err(error) => {
+                self.connection = None;
+                Err(StoreError::NotStored(why(&error)))
+            }
+        }
+    }
+
+    fn close(self) {}
+}
+
+/// What went wrong when a store was opened.
+fn failed(url: &RedisUrl, error: &RedisError) -> StoreError {
+    let store = Shown::new(&url.to_string());
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => StoreError::Denied {
+            store,
+            why: "wrong user or password".to_owned(),
+        },
+        ErrorKind::Server(ServerErrorKind::NoPerm) => StoreError::Denied {
+            store,
+            why: why(error),
+        },
+        _ if error.code() == Some("NOAUTH") => StoreError::Denied {
+            store,
+            why: "a password is needed: redis://:PASSWORD@HOST".to_owned(),
+        },
+        ErrorKind::Server(ServerErrorKind::ResponseError) => StoreError::Unusable {
+            store,
+            why: why(error),
+        },
+        _ if error.code() == Some("WRONGTYPE") => StoreError::Unusable {
+            store,
+            why: "its keys p2ps… are somebody else's".to_owned(),
+        },
+        _ => StoreError::Unreachable {
+            store,
+            why: why(error),
+        },
+    }
+}
+
+/// An error as people know it.
+fn why(error: &RedisError) -> String {
+    let source = error.source();
+    let source = source.and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    if let Some(error) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "timed out".to_owned(),
+            _ => reason(error),
+        };
+    }
+    match error.kind() {
+        ErrorKind::Parse => "no answer of a Redis".to_owned(),
+        ErrorKind::Server(_) | ErrorKind::Extension => {
+            let detail = error.detail().or_else(|| error.code());
+            detail.unwrap_or("refused").to_lowercase()
+        }
+        _ => error.to_string().to_lowercase(),
+    }
+}

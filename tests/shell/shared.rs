@@ -1,0 +1,357 @@
+//! Several trackers with one Redis, with real programs: trackers that are killed, a Redis that is, and nobody notices.
+
+use std::process::Command;
+
+use p2ps::integrity::key::SigningKey;
+use p2ps::tracker::provider::tariff;
+use serde_json::{Value, json};
+
+use crate::harness::{Place, Running, assert_same, program};
+use crate::media::{SLICE_BYTES, slices};
+use crate::provider::{announce, ask, buy, get};
+use crate::redis_server::Redis;
+
+/// A tracker with a store that others share.
+fn tracker(place: &Place, name: &str, redis: &Redis) -> Running {
+    let store = redis.url();
+    place
+        .program("p2ps-tracker", name)
+        .args(["--store", &store])
+        .start()
+}
+
+/// One that sells, when it is its turn. All have one seed, and are nevertheless several.
+fn seller(place: &Place, name: &str, redis: &Redis) -> Running {
+    let path = place.path("tariff.toml");
+    std::fs::write(&path, tariff::EXAMPLE).expect("a tariff");
+    let (store, tariff) = (redis.url(), place.arg("tariff.toml"));
+    place
+        .program("p2ps-tracker", name)
+        .args(["--store", &store, "--tariff", &tariff, "--seed", "1"])
+        .start()
+}
+
+/// Waits until a tracker knows so many peers, by its last word and not by any before.
+fn knows(tracker: &Running, peers: u64) {
+    let mut last = Value::Null;
+    for _ in 0..300 {
+        tracker.interval();
+        let records = tracker.records();
+        let mut newest = records.iter().rev();
+        let interval = newest.find(|record| record["event"] == "interval");
+        last = interval.map_or(Value::Null, |record| record["peers"].clone());
+        if last == peers {
+            return;
+        }
+    }
+    panic!("{last} peers, waited for {peers}");
+}
+
+/// Who is on the channel, as a tracker shows it.
+fn ids(at: &str) -> Vec<String> {
+    let overview = get(at, "/v1/overview");
+    let tree = overview["channels"][0]["tree"].as_array().cloned();
+    let ids = tree.into_iter().flatten();
+    ids.filter_map(|node| node["id"].as_str().map(str::to_owned))
+        .collect()
+}
+
+fn node(running: &Running) -> String {
+    running.event("start")["node"]
+        .as_str()
+        .expect("an identifier")
+        .to_owned()
+}
+
+fn says(running: &Running, words: &str) {
+    running.line(words, |line| line.contains(words).then_some(()));
+}
+
+#[test]
+fn two_trackers_share_one_redis_and_nobody_notices_that_one_is_killed() {
+    let Some(redis) =
+        Redis::start("two_trackers_share_one_redis_and_nobody_notices_that_one_is_killed")
+    else {
+        return;
+    };
+    // `PEERS=200` for more of them.
+    let peers = std::env::var("PEERS").ok();
+    let peers = peers
+        .and_then(|peers| peers.parse().ok())
+        .unwrap_or(50_usize);
+    let place = Place::new();
+    let mut killed = tracker(&place, "killed", &redis);
+    let other = tracker(&place, "other", &redis);
+    let (a, b) = (killed.address(), other.address());
+    // Everybody announces to the one that will be killed, and half of them to the other as well.
+    let mut source = place.source("source").args(["--tracker", &a]).start();
+    let relay = place
+        .every("1s", "p2ps-relay", "relay", "127.0.0.1:0")
+        .args(["--from", "oldest", &format!("p2ps://{a}/film")])
+        .start()
+        .attached();
+    let mut viewers: Vec<Running> = (0..peers)
+        .map(|number| {
+            let film = match number % 2 {
+                0 => format!("p2ps://{a}/film"),
+                _ => format!("p2ps://{a},{b}/film"),
+            };
+            place
+                .every(
+                    "1s",
+                    "p2ps-peer",
+                    &format!("viewer-{number}"),
+                    "127.0.0.1:0",
+                )
+                .args(["--from", "oldest", "--latency", "3s", &film])
+                .start()
+        })
+        .collect();
+    for viewer in &viewers {
+        viewer.state("buffering");
+    }
+    let everybody = peers as u64 + 2;
+    for tracker in [&killed, &other] {
+        knows(tracker, everybody);
+    }
+    let media = slices(0, 60);
+    let (before, after) = media.split_at(20 * SLICE_BYTES);
+    source.feed(before.chunks(SLICE_BYTES));
+    for viewer in &viewers {
+        viewer.wait_bytes(SLICE_BYTES);
+    }
+    killed.kill();
+    // The other shows those who spoke to nobody but the dead.
+    let known = ids(&b);
+    for announced_elsewhere in [&source, &relay, &viewers[0]] {
+        assert!(known.contains(&node(announced_elsewhere)), "{known:?}");
+    }
+    let mut late = place
+        .receiver("p2ps-peer", "late", &format!("p2ps://{b}/film"))
+        .args(["--latency", "3s"])
+        .start()
+        .attached();
+    source.feed(after.chunks(SLICE_BYTES));
+    source.end_input();
+    source.done();
+    for viewer in viewers.iter_mut().chain([&mut late]) {
+        let end = viewer.done();
+        assert_same("viewer", &viewer.media(), &media);
+        assert_eq!(end["continuity_ratio"], 1.0, "{end}");
+    }
+}
+
+#[test]
+fn trackers_go_on_while_their_redis_is_away_and_catch_up() {
+    let Some(mut redis) = Redis::start("trackers_go_on_while_their_redis_is_away_and_catch_up")
+    else {
+        return;
+    };
+    let place = Place::new();
+    let (one, other) = (
+        tracker(&place, "one", &redis),
+        tracker(&place, "other", &redis),
+    );
+    let (a, b) = (one.address(), other.address());
+    let mut source = place.source("source").args(["--tracker", &a]).start();
+    knows(&other, 1);
+    redis.kill();
+    for tracker in [&one, &other] {
+        says(tracker, "going on with what is in memory");
+    }
+    // Announced to one alone, which knows nothing of the other; what the other knew of before it knows still.
+    let mut here = place
+        .receiver("p2ps-peer", "here", &format!("p2ps://{a}/film"))
+        .start()
+        .attached();
+    let mut there = place
+        .receiver("p2ps-peer", "there", &format!("p2ps://{b}/film"))
+        .start()
+        .attached();
+    knows(&one, 2);
+    knows(&other, 2);
+    assert!(redis.begin());
+    for tracker in [&one, &other] {
+        says(tracker, "is reached again");
+        knows(tracker, 3);
+    }
+    assert_eq!(ids(&a).len(), 3);
+    // Who leaves is gone everywhere at once.
+    let media = slices(0, 10);
+    source.feed(media.chunks(SLICE_BYTES));
+    source.end_input();
+    source.done();
+    for viewer in [&mut here, &mut there] {
+        viewer.done();
+        assert_same("viewer", &viewer.media(), &media);
+    }
+    for tracker in [&one, &other] {
+        knows(tracker, 0);
+    }
+}
+
+#[test]
+fn a_contract_taken_at_one_tracker_is_known_at_the_other_when_that_is_killed() {
+    let test = "a_contract_taken_at_one_tracker_is_known_at_the_other_when_that_is_killed";
+    let Some(mut redis) = Redis::start(test) else {
+        return;
+    };
+    let place = Place::new();
+    let mut first = seller(&place, "first", &redis);
+    says(&first, "this tracker sells");
+    let second = seller(&place, "second", &redis);
+    let (a, b) = (first.address(), second.address());
+    says(
+        &second,
+        &format!("the tracker at {a} sells, this one stands by"),
+    );
+    let key = SigningKey::from_seed_ed25519([9; 32]);
+    announce(&a, &key);
+    knows(&second, 1);
+    let ann = buy(&a, "ann").expect("the first sells");
+    // One seller at a time, and the other says which.
+    let (status, answer) = ask(&b, "POST /v1/login", r#"{"user":"bob"}"#).expect("an answer");
+    let why = format!("the tracker at {a} sells, ask there");
+    assert_eq!(
+        (status, &answer),
+        (503, &json!({ "error": why, "code": "standby" }))
+    );
+    let join = json!({"PPSPTrackerProtocol": {
+        "version": 1, "request_type": "CONNECT", "transaction_id": "1", "peer_id": "bob",
+        "connect": {"swarm_action": [{"swarm_id": "", "action": "JOIN", "peer_mode": "LEECH"}]},
+        "x_ext": {"v": 1, "role": "peer", "channel": "film"}}});
+    let (status, answer) = ask(&b, "POST /", &join.to_string()).expect("an answer");
+    let reject = &answer["PPSPTrackerProtocol"]["x_ext"]["reject"];
+    assert_eq!(
+        (status, &reject["code"], &reject["text"]),
+        (200, &json!("standby"), &json!(why))
+    );
+    // What cannot be kept is not sold.
+    redis.kill();
+    let login = ask(&a, "POST /v1/login", r#"{"user":"carl"}"#)
+        .expect("an answer")
+        .1;
+    let session = &login["session"];
+    let post = |name: &str, body: Value| {
+        ask(&a, &format!("POST /v1/{name}"), &body.to_string()).expect("an answer")
+    };
+    post("choose", json!({ "session": session, "content": "film" }));
+    let wanted = json!({ "session": session, "packet": "gold", "request_id": "1" });
+    let (status, answer) = post("contract", wanted.clone());
+    assert_eq!(status, 503, "{answer}");
+    assert!(redis.begin());
+    let (status, carl) = post("contract", wanted);
+    assert_eq!(status, 200, "{carl}");
+    first.kill();
+    says(&second, "this tracker sells");
+    let contracts = get(&b, "/v1/get_contracts?content=film");
+    let sold: Vec<(&str, &str)> = contracts["contracts"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|row| Some((row["account"].as_str()?, row["user"].as_str()?)))
+        .collect();
+    let carl = carl["id"].as_str().expect("an identifier");
+    assert_eq!(sold, [("ann", ann.as_str()), ("carl", carl)]);
+    // The same again is the same contract, and the channel is known from the dead.
+    assert_eq!(buy(&b, "ann"), Some(ann));
+    let ledger = get(&b, "/v1/get_ledger?content=film");
+    assert_eq!(
+        ledger["entries"].as_array().map(Vec::len),
+        Some(2),
+        "one charge each"
+    );
+}
+
+#[test]
+fn orders_of_the_operator_reach_trackers_that_run() {
+    let Some(redis) = Redis::start("orders_of_the_operator_reach_trackers_that_run") else {
+        return;
+    };
+    let place = Place::new();
+    let trackers = [
+        tracker(&place, "one", &redis),
+        tracker(&place, "other", &redis),
+    ];
+    let mut source = place
+        .source("source")
+        .args(["--tracker", &trackers[0].address()])
+        .start();
+    for tracker in &trackers {
+        knows(tracker, 1);
+    }
+    let order = |words: &[&str]| {
+        let output = Command::new(program("p2ps-tracker"))
+            .args(words)
+            .args(["--store", &redis.url()])
+            .output()
+            .expect("p2ps-tracker runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    let join = |word: &str| {
+        let found: Vec<Value> = trackers
+            .iter()
+            .map(|tracker| {
+                let body = json!({"PPSPTrackerProtocol": {
+                    "version": 1, "request_type": "CONNECT", "transaction_id": word, "peer_id": "ann",
+                    "connect": {"swarm_action": [{"swarm_id": "", "action": "JOIN", "peer_mode": "LEECH"}]},
+                    "x_ext": {"v": 1, "role": "peer", "channel": "film"}}});
+                let (_, answer) = ask(&tracker.address(), "POST /", &body.to_string()).expect("an answer");
+                answer["PPSPTrackerProtocol"]["error_code"].clone()
+            })
+            .collect();
+        found
+    };
+    assert_eq!(join("open"), [0, 0]);
+    order(&["channel", "close", "film"]);
+    // The word is on its way: it comes without anybody asking for it.
+    let mut asked = 0;
+    let mut found = join("closed");
+    while found != [6, 6] {
+        assert!(asked < 100, "{found:?}: not every tracker heard of it");
+        asked += 1;
+        trackers[0].interval();
+        found = join(&format!("closed{asked}"));
+    }
+    source.signal("TERM");
+    source.exit();
+}
+
+#[test]
+fn a_password_lets_in_and_is_never_shown() {
+    let Some(redis) = Redis::with_password("a_password_lets_in_and_is_never_shown", "s3cret")
+    else {
+        return;
+    };
+    let place = Place::new();
+    let url = redis.url();
+    let refused = |store: &str| {
+        let output = Command::new(program("p2ps-tracker"))
+            .args(["--listen", "127.0.0.1:0", "--dry-run", "--store", store])
+            .output()
+            .expect("p2ps-tracker runs");
+        let said = String::from_utf8(output.stderr).expect("text");
+        (output.status.code(), said)
+    };
+    let with = |user: &str| url.replace("redis://", &format!("redis://{user}@"));
+    for (store, why) in [
+        (url.clone(), "a password is needed: redis://:PASSWORD@HOST"),
+        (with(":wrong"), "wrong user or password"),
+        (with("ann:s3cret"), "wrong user or password"),
+    ] {
+        let line = format!("p2ps-tracker: refused by store \"{url}\": {why}\n");
+        assert_eq!(refused(&store), (Some(5), line));
+    }
+    let tracker = place
+        .program("p2ps-tracker", "tracker")
+        .args(["--store", &with(":s3cret")])
+        .start();
+    let start = tracker.event("start");
+    assert_eq!(
+        start["settings"]["store"],
+        url.replace("redis://", "redis://…@")
+    );
+    for text in tracker.lines().into_iter().chain([start.to_string()]) {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
