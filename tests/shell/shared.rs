@@ -355,3 +355,54 @@ fn a_password_lets_in_and_is_never_shown() {
         assert!(!text.contains("s3cret"), "{text}");
     }
 }
+
+#[test]
+fn viewers_who_pay_go_on_when_the_tracker_that_sells_is_killed() {
+    let test = "viewers_who_pay_go_on_when_the_tracker_that_sells_is_killed";
+    let Some(redis) = Redis::start(test) else {
+        return;
+    };
+    let place = Place::new();
+    let mut first = seller(&place, "first", &redis);
+    says(&first, "this tracker sells");
+    let second = seller(&place, "second", &redis);
+    let (a, b) = (first.address(), second.address());
+    let mut source = place
+        .source("source")
+        .args(["--tracker", &a, "--tracker", &b])
+        .start();
+    let viewer = |name: &str, trackers: &str| {
+        place
+            .receiver("p2ps-peer", name, &format!("p2ps://{trackers}/film"))
+            .args(["--packet", "gold", "--user", name, "--latency", "2s"])
+            .start()
+            .attached()
+    };
+    let mut viewers = vec![
+        viewer("ann", &format!("{a},{b}")),
+        viewer("bob", &format!("{b},{a}")),
+    ];
+    // The one that stands by learns of all of them.
+    knows(&second, 3);
+    let media = slices(0, 60);
+    let (before, after) = media.split_at(20 * SLICE_BYTES);
+    source.feed(before.chunks(SLICE_BYTES));
+    first.kill();
+    viewers.push(viewer("dora", &b));
+    source.feed(after.chunks(SLICE_BYTES));
+    source.end_input();
+    source.done();
+    for viewer in &mut viewers {
+        let end = viewer.done();
+        assert_same("viewer", &viewer.media(), &media);
+        assert_eq!(end["continuity_ratio"], 1.0, "{end}");
+    }
+    let contracts = get(&b, "/v1/get_contracts?content=film");
+    let accounts: Vec<&str> = contracts["contracts"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .filter_map(|row| row["account"].as_str())
+        .collect();
+    assert_eq!(accounts, ["ann", "bob", "dora"], "nobody paid twice");
+}
