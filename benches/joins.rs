@@ -5,6 +5,7 @@
 //! addresses (one address may hold 64 connections and 4096 peers). `FREE=1` leaves the tariff out. First as fast as they can until `PEERS`
 //! (100,000) are registered, then at a steady `RATE` (100,000 a minute) for `SECONDS` (20), which shows how long a join
 //! takes that does not stand in a queue of the generator's own making. Generator and tracker share the machine.
+//! `STORE=redis://HOST:PORT` names a Redis in which databases 0 and 1 are empty, in place of a file.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,7 +40,7 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
-    let crowded = Tracker::start();
+    let crowded = Tracker::start(0);
     let begun = Instant::now();
     let all = runtime.block_on(crowd(crowded.addr, peers, None));
     let took = begun.elapsed();
@@ -58,7 +59,7 @@ fn main() {
         crowded.empty_mb
     );
     drop(crowded);
-    let steady = Tracker::start();
+    let steady = Tracker::start(1);
     let count = a_minute * seconds / 60;
     let pause = Duration::from_secs(60).div_f64(a_minute as f64);
     let all = runtime.block_on(crowd(steady.addr, count, Some(pause)));
@@ -93,12 +94,14 @@ struct Tracker {
 }
 
 impl Tracker {
-    fn start() -> Self {
+    fn start(number: u8) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let file = format!("redb:{}", folder.path().join("st").display());
+        let store = std::env::var("STORE").map_or(file, |store| format!("{store}/{number}"));
         let mut child = Command::new(env!("CARGO_BIN_EXE_p2ps-tracker"))
             .args(["--listen", "127.0.0.1:0", "-q", "--stats", "-"])
             .args(["--stats-interval", "1h", "--store"])
-            .arg(format!("redb:{}", folder.path().join("st").display()))
+            .arg(store)
             .args(if sells() {
                 &["--tariff", TARIFF][..]
             } else {

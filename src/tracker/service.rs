@@ -77,8 +77,9 @@ impl Service {
         &mut self.registry
     }
 
-    /// Sells from now on, as `provider` says.
+    /// Sells from now on, as `provider` says. Whoever was admitted before has to join again.
     pub fn sell(&mut self, provider: Provider) {
+        self.registry.take_for_hearsay();
         self.provider = Some(provider);
         self.standby = None;
     }

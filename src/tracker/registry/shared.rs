@@ -121,6 +121,16 @@ impl Registry {
             .is_some_and(|peer| peer.is_from_others)
     }
 
+    /// Takes everything that is known for another tracker's word, until the peers speak again.
+    pub fn take_for_hearsay(&mut self) {
+        for peer in self.peers.values_mut() {
+            peer.is_from_others = true;
+        }
+        if let Some(untold) = &mut self.untold {
+            untold.heard.clear();
+        }
+    }
+
     /// Notes that a peer spoke to this tracker itself.
     pub(super) fn note_heard(&mut self, no: PeerNo) {
         if let (Some(untold), Some(peer)) = (&mut self.untold, self.peers.get_mut(&no)) {

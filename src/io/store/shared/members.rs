@@ -152,7 +152,7 @@ impl Teller {
         let mut is_open = true;
         while is_open {
             is_open = stopped.recv_timeout(TELL) == Err(RecvTimeoutError::Timeout);
-            if self.connection.is_none() && self.try_at <= Instant::now() {
+            if is_open && self.connection.is_none() && self.try_at <= Instant::now() {
                 self.connect(hear);
             }
             loop {

@@ -154,6 +154,22 @@ fn everything_heard_here_is_told_again_when_the_others_may_have_lost_it() {
 }
 
 #[test]
+fn hearsay_is_what_nobody_said_here_since() {
+    let (mut one, mut other) = pair();
+    film(&mut one);
+    tell(0, &mut one, &mut other);
+    let relay = |registry: &Registry| registry.is_from_others("relay", addr("192.0.2.2:1").ip());
+    assert!(!relay(&one) && relay(&other));
+    one.take_for_hearsay();
+    assert!(relay(&one));
+    assert_eq!(tell(1, &mut one, &mut other), 0);
+    let there = report("relay", SWARM, attached(2, 3));
+    assert_eq!(code(&post(&mut one, 2, "192.0.2.2:40000", there)), 0);
+    assert!(!relay(&one));
+    assert_eq!(tell(2, &mut one, &mut other), 1);
+}
+
+#[test]
 fn a_name_that_another_key_holds_here_stays_with_it() {
     let (mut one, mut other) = pair();
     film(&mut one);
