@@ -38,7 +38,7 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l hub-cap -d 'M
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l listen -d 'Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one [default: 127.0.0.1:7851]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l bind-dev -d 'Use this network interface only' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l key-life -d 'How long one key of a sealed channel is used: 10s to 7d. When a user is revoked there is a new one at once' -r
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH or mem: [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l stats -d 'Write records (JSON lines) to -, fd:N, PATH, unix:PATH or udp://HOST:PORT. Repeatable' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l stats-interval -d 'Time between interval records: 100ms to 1h' -r
