@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -26,9 +27,28 @@ const HEADER_BYTES: usize = 32;
 /// An open file that this process alone uses as a store. Clones are the same open file.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
-    file: Arc<File>,
+    file: Arc<Locked>,
     #[cfg(test)]
     pub(super) is_full: Arc<AtomicBool>,
+}
+
+/// A file under a lock, which ends with it. Closing alone would not do: a child process that another thread is just
+/// starting holds every file for a moment, and the lock with it.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+impl Deref for Locked {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
 }
 
 impl Disk {
@@ -87,7 +107,7 @@ impl Disk {
             Err(fs::TryLockError::Error(error)) => return Err(StoreError::open(path, &error)),
         }
         Ok(Self {
-            file: Arc::new(file),
+            file: Arc::new(Locked(file)),
             #[cfg(test)]
             is_full: Arc::default(),
         })
@@ -122,7 +142,7 @@ impl Disk {
     /// Copies all bytes, fills up to `bytes` with zeros, and marks the copy as left by a crash in the middle of a commit
     /// of one phase: then redb believes neither of its two newest commits before it has seen all of their pages.
     pub(super) fn copy_as_crashed(&self, to: &Self, bytes: u64) -> io::Result<()> {
-        let (mut from, mut into) = (&*self.file, &*to.file);
+        let (mut from, mut into) = (&**self.file, &**to.file);
         io::Seek::rewind(&mut from)?;
         io::copy(&mut from, &mut into)?;
         to.file.set_len(bytes)?;
