@@ -30,7 +30,7 @@ none\t'As it comes'"
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l on-eof -d 'What to do when the input ends: end the channel, or wait for the next encoder' -r -f -a "exit\t'End the channel with a signed mark'
 wait\t'Keep the channel and open the input again'"
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l tee -d 'Write the media that was read to this output as well; - is standard output' -r
-complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l sign-delay -d 'Longest wait before what was read is signed and sent: 1ms to 2s' -r
+complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l sign-delay -d 'Longest wait before what was read is signed and sent: 1ms to 2s [default: 20ms, of a slow stream up to 100ms]' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l chunk-packets -d 'Transport stream packets in a chunk: 1 to 7, 6 with --seal; fewer where the path takes only small datagrams [default: as many as go]' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l channel -d 'Name of the channel at its trackers: 1 to 64 of A-Z a-z 0-9 . _ -' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l title -d 'Title for people' -r

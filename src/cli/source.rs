@@ -24,6 +24,9 @@ use crate::io::media::{self, Endpoint, InputOptions};
 /// Transport stream packets in a chunk that is sealed: as many as leave room for the seal in 1316 bytes.
 const PACKETS_SEALED: u32 = 6;
 
+/// Longest wait before a munro is signed, and of one with few chunks.
+const SIGN_DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
+
 /// Longest title, in characters.
 const TITLE_CHARACTERS_MAX: usize = 256;
 
@@ -60,8 +63,8 @@ pub struct Args {
     /// Write the media that was read to this output as well; - is standard output.
     #[arg(long, value_name = "OUT", help_heading = "Media")]
     pub tee: Option<Endpoint>,
-    /// Longest wait before what was read is signed and sent: 1ms to 2s.
-    #[arg(long, value_name = "DUR", default_value = "20ms", allow_hyphen_values = true, help_heading = "Media",
+    /// Longest wait before what was read is signed and sent: 1ms to 2s [default: 20ms, of a slow stream up to 100ms].
+    #[arg(long, value_name = "DUR", allow_hyphen_values = true, help_heading = "Media",
         value_parser = duration(Duration::from_millis(1), Duration::from_secs(2)))]
     pub sign_delay: Option<DurationValue>,
     /// Transport stream packets in a chunk: 1 to 7, 6 with --seal; fewer where the path takes only small datagrams
@@ -234,8 +237,8 @@ pub struct Settings {
     pub input_options: InputOptions,
     /// Where else the media goes.
     pub tee: Option<Endpoint>,
-    /// Longest wait before a munro is signed.
-    pub sign_delay: Duration,
+    /// Longest wait before a munro is signed, and of one with few chunks.
+    pub sign_delay: (Duration, Duration),
     /// Transport stream packets in a chunk, 1 to 7.
     pub chunk_packets: u8,
     /// Seal the media.
@@ -334,8 +337,11 @@ fn key_in(state_dir: &std::path::Path, channel: &ChannelName) -> PathBuf {
 
 impl Tool for Args {
     const NAME: &'static str = "p2ps-source";
-    const IMPLIED: &'static [(&'static str, &'static str)] =
-        &[("listen", ":7850"), ("window", "1min")];
+    const IMPLIED: &'static [(&'static str, &'static str)] = &[
+        ("listen", ":7850"),
+        ("sign-delay", "20ms"),
+        ("window", "1min"),
+    ];
     const MANUAL: Manual = manual::SOURCE;
     type Job = Job;
 
@@ -410,9 +416,10 @@ impl Tool for Args {
                 },
             },
             tee: self.tee,
-            sign_delay: self
-                .sign_delay
-                .map_or(Duration::from_millis(20), DurationValue::get),
+            sign_delay: match self.sign_delay.map(DurationValue::get) {
+                Some(delay) => (delay, delay),
+                None => SIGN_DELAYS,
+            },
             chunk_packets: chunk_packets as u8, // 1 to 7 by its parser.
             seal: self.seal,
             key: self.key.map_or_else(

@@ -136,6 +136,7 @@ impl World {
                 first_chunk: ChunkIndex::ZERO,
                 not_before_us: 0,
                 sign_delay: Duration::from_millis(20),
+                sign_delay_few: Duration::from_millis(20),
                 chunk_packets: 7,
                 seal: None,
             }),

@@ -75,6 +75,8 @@ pub struct SourceConfig {
     pub not_before_us: u64,
     /// How long a munro stays open after its first byte.
     pub sign_delay: Duration,
+    /// The same while it has few chunks: a signature for each picture of a slow stream would cost more than a tenth of it.
+    pub sign_delay_few: Duration,
     /// Transport stream packets a chunk.
     pub chunk_packets: u8,
     /// Chunks are sealed, with this salt: random, and another one at every start. None sends them as they are.

@@ -24,6 +24,9 @@ pub(super) struct Signed {
     pub chunks: Vec<Bytes>,
 }
 
+/// Less than so many chunks in a munro are few: its signature and hashes weigh a tenth of them and more.
+const FEW_CHUNKS: usize = 8;
+
 /// What a source needs to seal: the chunks that it seals can be scanned by nobody else.
 #[derive(Debug)]
 struct Sealing {
@@ -41,6 +44,7 @@ pub(super) struct Source {
     chunks: Vec<Bytes>,
     next: MunroIndex,
     sign_delay: Duration,
+    sign_delay_few: Duration,
     /// When the first byte of the open munro came.
     open_since: Option<Instant>,
     /// When the first byte that is in no full chunk came.
@@ -62,6 +66,7 @@ impl Source {
             chunks: Vec::with_capacity(MUNRO_WIDTH as usize),
             next: MunroIndex::new(config.first_chunk.get().div_ceil(MUNRO_WIDTH)),
             sign_delay: config.sign_delay,
+            sign_delay_few: config.sign_delay_few.max(config.sign_delay),
             open_since: None,
             partial_since: None,
             ended: false,
@@ -141,7 +146,11 @@ impl Source {
 
     /// When the open munro must be signed.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.open_since.map(|since| since + self.sign_delay)
+        let delay = match self.chunks.len() {
+            0..FEW_CHUNKS => self.sign_delay_few,
+            _ => self.sign_delay,
+        };
+        self.open_since.map(|since| since + delay)
     }
 
     /// Signs the open munro if it is time.

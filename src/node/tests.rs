@@ -60,6 +60,7 @@ fn config(role: Role, name: u16, parents: &[u16], latency_ms: u64) -> Config {
             first_chunk: ChunkIndex::ZERO,
             not_before_us: 0,
             sign_delay: Duration::from_millis(20),
+            sign_delay_few: Duration::from_millis(20),
             chunk_packets: 7,
             seal: None,
         }),

@@ -22,6 +22,7 @@ const BANNED_MAX: usize = 1024;
 const WINDOW: Duration = Duration::from_secs(60);
 /// A munro stays open for so long.
 const SIGN_DELAY: Duration = Duration::from_millis(20);
+const SIGN_DELAY_FEW: Duration = Duration::from_millis(100);
 
 /// A node of ours, with what the world wants to know beside its datagrams.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ impl Honest {
                 first_chunk: ChunkIndex::new(boot.saved.next_chunk),
                 not_before_us: boot.saved.signed_us,
                 sign_delay: SIGN_DELAY,
+                sign_delay_few: SIGN_DELAY_FEW,
                 chunk_packets: 7,
                 seal: None,
             }),

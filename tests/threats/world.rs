@@ -92,6 +92,7 @@ pub(crate) fn config(role: Role, name: u16, parents: &[SocketAddr], latency_ms: 
             first_chunk: ChunkIndex::ZERO,
             not_before_us: 0,
             sign_delay: Duration::from_millis(20),
+            sign_delay_few: Duration::from_millis(20),
             chunk_packets: 7,
             seal: None,
         }),
