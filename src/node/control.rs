@@ -108,7 +108,7 @@ impl Node {
             Extension::AuthResponse(response) => self.on_auth_response(now, at, &response),
             Extension::AuthProof(proof) => self.on_auth_proof(now, at, &proof),
             Extension::Ticket(bytes) => self.on_ticket(now, at, &bytes),
-            Extension::Unknown { .. } => {}
+            Extension::Control(_) | Extension::Unknown { .. } => {}
         }
     }
 

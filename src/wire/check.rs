@@ -3,10 +3,11 @@
 
 use bytes::Bytes;
 
+use super::control::BODY_BYTES_MAX;
 use super::option::{Addressing, ChunkSize, HashFunction};
 use super::{
-    ChannelDescription, Datagram, DecodeError, EXTENSION_TYPE, Extension, Format, MESSAGES_MAX,
-    Message,
+    ChannelDescription, ControlBody, Datagram, DecodeError, EXTENSION_TYPE, Extension, Format,
+    MESSAGES_MAX, Message,
 };
 use crate::ids::ChannelId;
 
@@ -95,10 +96,12 @@ pub fn extension(bytes: &[u8]) {
         Message::Choke.encode(format, &mut written);
         assert_eq!(written, datagram, "{extension:?}");
 
-        if let Extension::Description(bytes) = extension {
-            description(bytes);
+        match extension {
+            Extension::Description(bytes) => description(bytes),
+            Extension::Control(control) => control_json(control.kind, &control.body),
+            _ => {}
         }
-        // 85 DESCRIPTION and subtypes we do not know are as long as they are.
+        // 79 CONTROL, 85 DESCRIPTION and subtypes we do not know are as long as they are.
         if bytes.first().is_some_and(|subtype| is_exact(*subtype)) {
             let longer = [bytes, &[0]].concat();
             let shorter = bytes.get(..bytes.len() - 1).unwrap_or_default();
@@ -126,6 +129,26 @@ pub fn description(bytes: &Bytes) {
             "{description:?}"
         );
     }
+}
+
+/// Reads the body of a CONTROL message.
+///
+/// # Panics
+///
+/// When a body that is too long is read, when something is shown to people that may not be, or when what is read is not
+/// read again from what is written of it.
+pub fn control_json(kind: u16, body: &[u8]) {
+    let Some(read) = ControlBody::decode(kind, body) else {
+        return;
+    };
+    assert!(body.len() <= BODY_BYTES_MAX, "{} bytes", body.len());
+    if let ControlBody::NotifyStream(notice) = &read {
+        assert!(!notice.title.chars().any(char::is_control), "{notice:?}");
+    }
+    let written = read.encode();
+    assert!(written.len() <= BODY_BYTES_MAX, "{read:?}");
+    assert_eq!(read.kind(), kind);
+    assert_eq!(ControlBody::decode(kind, &written), Some(read));
 }
 
 /// Whether the content of a subtype says how long it is.

@@ -278,6 +278,17 @@ pub struct AuthProof {
     pub signature: [u8; 64],
 }
 
+/// 79 CONTROL: a request or an answer between a clone and its user's peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// What the body is; [`ControlBody`](super::ControlBody) has those that are known.
+    pub kind: u16,
+    /// Names the request; repeated in what answers it.
+    pub request: u32,
+    /// JSON, at most [`BODY_BYTES_MAX`](super::control::BODY_BYTES_MAX).
+    pub body: Bytes,
+}
+
 /// 81 MUNRO: the signature and all leaf hashes of a munro in one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Munro {
@@ -329,6 +340,8 @@ pub enum Extension {
     AuthProof(AuthProof),
     /// 77: what the tracker allows the sender.
     Ticket(Bytes),
+    /// 79.
+    Control(Control),
     /// 81.
     Munro(Munro),
     /// 82: send me the MUNRO that begins there.
@@ -371,6 +384,7 @@ impl Extension {
             Self::AuthResponse(_) => 75,
             Self::AuthProof(_) => 76,
             Self::Ticket(_) => 77,
+            Self::Control(_) => 79,
             Self::Munro(_) => 81,
             Self::NeedMunro(_) => 82,
             Self::Fetch { .. } => 83,

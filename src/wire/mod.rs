@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod check;
+pub mod control;
 mod cursor;
 pub mod description;
 pub mod digest;
@@ -12,12 +13,13 @@ pub mod extension;
 mod message;
 pub mod option;
 
+pub use control::{Answer, ControlBody};
 pub use cursor::DecodeError;
 pub use description::ChannelDescription;
 pub use digest::Digest;
 pub use extension::{
-    AuthChallenge, AuthProof, AuthResponse, Entry, Extension, Hello, Mask, Munro, PathBlock,
-    ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
+    AuthChallenge, AuthProof, AuthResponse, Control, Entry, Extension, Hello, Mask, Munro,
+    PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
 };
 pub use message::{Data, Message, encode_data_header};
 

@@ -6,15 +6,16 @@ use bytes::Bytes;
 use p2ps::chunk::{ChunkIndex, ChunkRange};
 use p2ps::ids::{ChannelId, PeerId, PeerKey, SwarmId, decode_hex};
 use p2ps::time::NtpTime;
+use p2ps::wire::control::WatchAnswer;
 use p2ps::wire::extension::Entry;
 use p2ps::wire::option::{
     Addressing, ChunkSize, Handshake, HashFunction, Protection, SignatureAlgorithm,
     SupportedMessages,
 };
 use p2ps::wire::{
-    AuthChallenge, AuthProof, AuthResponse, ChannelDescription, Data, Datagram, Digest, Extension,
-    Format, Hello, Mask, Message, Munro, PathBlock, ProbeReply, QosFeedback, Status, Subscribe,
-    SubscribeReply,
+    Answer, AuthChallenge, AuthProof, AuthResponse, ChannelDescription, Control, ControlBody, Data,
+    Datagram, Digest, Extension, Format, Hello, Mask, Message, Munro, PathBlock, ProbeReply,
+    QosFeedback, Status, Subscribe, SubscribeReply,
 };
 
 use crate::vectors::{self, Vector, decode};
@@ -543,6 +544,14 @@ fn authentication() {
     };
     check_extension("auth_resp2", Q, Extension::AuthProof(proof));
     check_extension("ticket", Q, Extension::Ticket(bytes("0102030405")));
+    let answer = Answer::Watch;
+    let body = ControlBody::WatchAnswer(WatchAnswer { answer });
+    let control = Control {
+        kind: body.kind(),
+        request: 0x0102_0304,
+        body: body.encode().into(),
+    };
+    check_extension("control", Q, Extension::Control(control));
 }
 
 #[test]

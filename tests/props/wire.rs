@@ -16,9 +16,9 @@ use p2ps::wire::option::{
     SupportedMessages,
 };
 use p2ps::wire::{
-    AuthChallenge, AuthProof, AuthResponse, Data, DecodeError, Digest, Extension, Format, Hello,
-    Mask, Message, Munro, PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
-    address, check,
+    AuthChallenge, AuthProof, AuthResponse, Control, Data, DecodeError, Digest, Extension, Format,
+    Hello, Mask, Message, Munro, PathBlock, ProbeReply, QosFeedback, Status, Subscribe,
+    SubscribeReply, address, check,
 };
 
 use crate::vectors::{self, decode};
@@ -338,7 +338,14 @@ fn auth_extension() -> impl Strategy<Value = Extension> {
     let proof = (key(), fixed())
         .prop_map(|(key, signature)| Extension::AuthProof(AuthProof { key, signature }));
     let ticket = blob(0..600).prop_map(Extension::Ticket);
-    prop_oneof![challenge, response, proof, ticket]
+    let control = (any::<u16>(), any::<u32>(), blob(0..=1024)).prop_map(|(kind, request, body)| {
+        Extension::Control(Control {
+            kind,
+            request,
+            body,
+        })
+    });
+    prop_oneof![challenge, response, proof, ticket, control]
 }
 
 fn repair_extension(format: Format) -> impl Strategy<Value = Extension> {
@@ -435,6 +442,28 @@ proptest! {
         check::datagram(&bytes);
         check::handshake_options(&bytes);
         check::extension(&bytes);
+    }
+
+    #[test]
+    fn bodies_of_control_are_harmless(
+        kind in 0..5u16,
+        title in any::<String>(),
+        depth in 0..12usize,
+        cut: Index,
+        flip: Index,
+        bit in 0..8u8,
+    ) {
+        let title = serde_json::to_string(&title).expect("a text is JSON");
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let text = format!(
+            r#"{{"channel":"film","title":{title},"records":true,"answer":"watch","taken":true,"x":{}}}"#,
+            if depth > 0 { nested } else { "0".to_owned() },
+        );
+        let mut body = text.into_bytes();
+        check::control_json(kind, &body);
+        check::control_json(kind, body.get(..cut.index(body.len())).expect("inside"));
+        *flip.get_mut(&mut body) ^= 1 << bit;
+        check::control_json(kind, &body);
     }
 
     #[test]

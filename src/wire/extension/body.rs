@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    AuthChallenge, AuthProof, AuthResponse, Entry, Extension, Hello, MUNRO_LEAVES_MAX, Mask, Munro,
-    PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
+    AuthChallenge, AuthProof, AuthResponse, Control, Entry, Extension, Hello, MUNRO_LEAVES_MAX,
+    Mask, Munro, PathBlock, ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
 };
 use crate::chunk::{ChunkIndex, ChunkRange};
 use crate::ids::{PeerId, PeerKey};
 use crate::time::NtpTime;
+use crate::wire::control::BODY_BYTES_MAX;
 use crate::wire::cursor::{DecodeError, Reader};
 use crate::wire::{Format, message};
 
@@ -73,6 +74,22 @@ impl Extension {
                 signature: body.bytes_of()?,
             }),
             77 => Self::Ticket(body.take(body.remaining())?),
+            79 => {
+                let (kind, request) = (body.u16()?, body.u32()?);
+                let (offset, length) = (body.offset(), body.remaining());
+                if length > BODY_BYTES_MAX {
+                    return Err(DecodeError::TooLong {
+                        offset,
+                        length,
+                        limit: BODY_BYTES_MAX,
+                    });
+                }
+                Self::Control(Control {
+                    kind,
+                    request,
+                    body: body.take(length)?,
+                })
+            }
             81 => Self::Munro(decode_munro(body, format)?),
             82 => Self::NeedMunro(ChunkIndex::new(body.u64()?)),
             83 => {
@@ -151,6 +168,11 @@ impl Extension {
             Self::AuthProof(proof) => {
                 out.extend_from_slice(proof.key.as_bytes());
                 out.extend_from_slice(&proof.signature);
+            }
+            Self::Control(control) => {
+                out.extend_from_slice(&control.kind.to_be_bytes());
+                out.extend_from_slice(&control.request.to_be_bytes());
+                out.extend_from_slice(&control.body);
             }
             Self::Munro(munro) => {
                 out.extend_from_slice(&munro.start.get().to_be_bytes());
