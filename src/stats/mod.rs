@@ -20,7 +20,7 @@ pub use counters::{Counters, Path, Tool};
 pub use history::History;
 pub use interval::{End, Interval};
 pub use neighbour::{Neighbour, NeighbourCounters, Role};
-pub use record::{Head, Notice, Record, Start, State, StateChange};
+pub use record::{Head, Notice, Record, Start, State, StateChange, StreamNotice, UserAnswer};
 pub use recorder::Recorder;
 
 /// Name and version of the record schema, the `schema` field of every `start` record.

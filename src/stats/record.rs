@@ -14,6 +14,7 @@ use crate::stats::interval::{End, Interval};
 use crate::stats::neighbour::Neighbour;
 use crate::stats::timestamp::Timestamp;
 use crate::time::micros;
+use crate::wire::Answer;
 
 /// No line is as long as this, its line feed included.
 pub const LINE_MAX: usize = 4096;
@@ -54,6 +55,10 @@ pub enum Record {
     Warn(Notice),
     /// Something failed.
     Error(Notice),
+    /// A clone asked its user what to do with a stream.
+    Notice(StreamNotice),
+    /// The user answered.
+    Answer(UserAnswer),
     /// One neighbour.
     Neighbour(Box<Neighbour>),
     /// The program is done.
@@ -195,6 +200,35 @@ pub struct Notice {
     pub exit: Option<u8>,
 }
 
+/// A channel streams, and a user is asked what to do: of the clone that asks and of the peer that is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamNotice {
+    /// Who asks, or is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Its address.
+    pub address: String,
+    /// What the channel is called for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Whether the clone can record.
+    pub can_record: bool,
+}
+
+/// What the user answered: of the clone that has it, and of the peer that knows so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserAnswer {
+    /// Who answered, or has the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Its address.
+    pub address: String,
+    /// The answer.
+    pub answer: Answer,
+    /// Whether the clone follows it.
+    pub followed: bool,
+}
+
 /// A record as one line, its line feed included, shorter than [`LINE_MAX`].
 ///
 /// Fields that the head's tool does not have are left out; text that would make the line too long is cut.
@@ -242,6 +276,8 @@ fn render(head: &Head, record: &Record) -> String {
         Record::State(body) => json("state", head, body),
         Record::Warn(body) => json("warn", head, body),
         Record::Error(body) => json("error", head, body),
+        Record::Notice(body) => json("notice", head, body),
+        Record::Answer(body) => json("answer", head, body),
         Record::Neighbour(body) => json("neighbour", head, body),
         Record::End(body) => json("end", head, body),
     }
@@ -282,6 +318,15 @@ impl Record {
             Self::Warn(notice) | Self::Error(notice) => [&mut notice.message, &mut notice.code]
                 .into_iter()
                 .chain(&mut notice.peer)
+                .collect(),
+            Self::Notice(notice) => [&mut notice.address]
+                .into_iter()
+                .chain(&mut notice.title)
+                .chain(&mut notice.peer)
+                .collect(),
+            Self::Answer(answer) => [&mut answer.address]
+                .into_iter()
+                .chain(&mut answer.peer)
                 .collect(),
             Self::Neighbour(neighbour) => vec![&mut neighbour.address, &mut neighbour.peer],
             Self::End(end) => vec![&mut end.reason],

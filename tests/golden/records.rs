@@ -6,19 +6,22 @@ use std::time::Duration;
 use p2ps::ids::PeerId;
 use p2ps::stats::{
     Counters, NeighbourCounters, Notice, Path, Record, Recorder, Role, SCHEMA_JSON, Start, State,
-    StateChange, Tool, closed_schema,
+    StateChange, StreamNotice, Tool, UserAnswer, closed_schema,
 };
 use p2ps::time::{Epoch, Instant};
+use p2ps::wire::Answer;
 use serde_json::Value;
 
 const TOOLS: [Tool; 4] = [Tool::Source, Tool::Relay, Tool::Peer, Tool::Tracker];
 
-const EVENTS: [(&str, &str); 7] = [
+const EVENTS: [(&str, &str); 9] = [
     ("start", "start"),
     ("interval", "interval"),
     ("state", "state_change"),
     ("warn", "warn"),
     ("error", "error"),
+    ("notice", "notice"),
+    ("answer", "answer"),
     ("neighbour", "neighbour"),
     ("end", "end"),
 ];
@@ -156,6 +159,18 @@ fn run(tool: Tool) -> Vec<String> {
         peer: Some(peer(0x0b).to_string()),
         exit: Some(4),
     };
+    let asked = StreamNotice {
+        peer: Some(peer(0x0b).to_string()),
+        address: "192.0.2.7:7850".into(),
+        title: Some("A film".into()),
+        can_record: true,
+    };
+    let answered = UserAnswer {
+        peer: Some(peer(0x0b).to_string()),
+        address: "192.0.2.7:7850".into(),
+        answer: Answer::Record,
+        followed: true,
+    };
     let idle = Counters::default();
     let mut lines = vec![
         recorder.line(at(0), Record::Start(start)),
@@ -164,6 +179,8 @@ fn run(tool: Tool) -> Vec<String> {
         recorder.interval(at(11_000), &busy()),
         recorder.line(at(11_001), Record::Warn(notice.clone())),
         recorder.line(at(11_002), Record::Error(notice)),
+        recorder.line(at(11_003), Record::Notice(asked)),
+        recorder.line(at(11_004), Record::Answer(answered)),
         recorder.end(at(12_000), &busy(), 0, "asked to stop"),
     ];
     let fresh = NeighbourCounters::new(peer(0x0b), "192.0.2.7:7850".into(), Role::Parent);
@@ -363,6 +380,11 @@ fn no_line_reaches_4096_bytes() {
             peer: Some(long.clone()),
             exit: None,
         };
+        let asked = StreamNotice {
+            title: Some(long.clone()),
+            address: long.clone(),
+            ..StreamNotice::default()
+        };
         let start = Start {
             host: Some(long.clone()),
             listen: vec![long.clone(); 100],
@@ -383,6 +405,7 @@ fn no_line_reaches_4096_bytes() {
             recorder.line(now, Record::State(state)),
             recorder.line(now, Record::Warn(notice.clone())),
             recorder.line(now, Record::Error(notice)),
+            recorder.line(now, Record::Notice(asked)),
             recorder.interval(now, &counters),
             recorder.end(now, &counters, 255, &long),
         ];
