@@ -26,7 +26,7 @@ _p2ps__peer() {
 
     case "${cmd}" in
         p2ps__peer)
-            opts="-o -4 -6 -v -q -h -V --channel --list --tracker --tls-ca --parent --latency --from --timeout --user --packet --interval --seller --below --serve --output --no-skip --blocking --on-end --overwrite --rotate --no-upload --key --token-file --window --max-children --upload-limit --allow --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
+            opts="-o -4 -6 -v -q -h -V --channel --list --tracker --tls-ca --parent --latency --from --timeout --user --packet --interval --seller --below --serve --answer --output --no-skip --blocking --on-end --overwrite --rotate --no-upload --key --token-file --window --max-children --upload-limit --allow --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -82,6 +82,10 @@ _p2ps__peer() {
                     ;;
                 --serve)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --answer)
+                    COMPREPLY=($(compgen -W "watch record ignore" -- "${cur}"))
                     return 0
                     ;;
                 --output)

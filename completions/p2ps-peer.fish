@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_peer_global_optspecs
-    string join \n channel= list tracker= tls-ca= parent= latency= from= timeout= user= packet= interval= seller= below= serve= o/output= no-skip blocking on-end= overwrite rotate= no-upload key= token-file= window= max-children= upload-limit= allow= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n channel= list tracker= tls-ca= parent= latency= from= timeout= user= packet= interval= seller= below= serve= answer= o/output= no-skip blocking on-end= overwrite rotate= no-upload key= token-file= window= max-children= upload-limit= allow= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_peer_needs_command
@@ -38,11 +38,14 @@ complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l interval -d 'Buy by
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l seller -d 'Buy from this user, such as C9; alone, at the price of its interval' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l below -d 'Hang below this user as a free peer' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l serve -d 'Whom to serve: none, clients, peers, or clients,peers [default: none]' -r
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l answer -d 'What to say to a relay that asks first, started with --ask [default: watch]' -r -f -a "watch\t'Play the stream from that relay'
+record\t'Have the relay keep it, and exit'
+ignore\t'Want nothing of it, and exit'"
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -s o -l output -d 'Where the media goes: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/. Repeatable' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l on-end -d 'What to do when the source ends the channel' -r -f -a "exit\t'Play what is left, and exit'
 wait\t'Stay for the next stream under the same key'"
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l rotate -d 'Begin a new output file after this many bytes or this much time: 100MB, 10min' -r
-complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l key -d 'Secret key to prove to parents that ask for one; mode 0600, made by p2ps-source keygen [default with --allow or --token-file: peer.key in the state directory, made when missing]' -r -F
+complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l key -d 'Secret key to prove to parents that ask for one; mode 0600, made by p2ps-source keygen [default with --allow, --token-file, --ask or --answer: peer.key in the state directory, made when missing]' -r -F
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l token-file -d 'File with NAME:SECRET of a user in one line, or with a ticket of his; mode 0600. - for standard input, /dev/fd/N for an open descriptor' -r -F
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l window -d 'How much of the live stream to hold, for repair and for late joiners: 1s to 1h [default: 1min]' -r
 complete -c p2ps-peer -n "__fish_p2ps_peer_needs_command" -l max-children -d 'Most children to serve [default: as many as the uplink carries]' -r

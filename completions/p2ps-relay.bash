@@ -26,7 +26,7 @@ _p2ps__relay() {
 
     case "${cmd}" in
         p2ps__relay)
-            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --output --key --token-file --window --max-children --upload-limit --cluster --capacity --offer --price --user --allow --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
+            opts="-o -4 -6 -v -q -h -V --channel --tracker --tls-ca --parent --latency --from --timeout --ask --record --output --key --token-file --window --max-children --upload-limit --cluster --capacity --offer --price --user --allow --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -57,6 +57,14 @@ _p2ps__relay() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ask)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --record)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

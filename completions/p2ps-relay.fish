@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_relay_global_optspecs
-    string join \n channel= tracker= tls-ca= parent= latency= from= timeout= o/output= key= token-file= window= max-children= upload-limit= cluster= capacity= offer= price= user= allow= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n channel= tracker= tls-ca= parent= latency= from= timeout= ask= record= o/output= key= token-file= window= max-children= upload-limit= cluster= capacity= offer= price= user= allow= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_relay_needs_command
@@ -32,8 +32,10 @@ complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l latency -d 'Play 
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l from -d 'Where to begin [default: live]' -r -f -a "live\t'The newest point where a player can begin'
 oldest\t'The oldest such point that the neighbours still hold'"
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l timeout -d 'Give up when there is no first media after this long: 1ms to 1d [default: wait for ever]' -r
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l ask -d 'Join when a peer that proves a key of this list answers watch or record, and not before; one key a line as p2ps-source keygen prints it. SIGHUP reads it again' -r -F
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l record -d 'File for the media when the answer is record, from the oldest that can be had; with --ask, one channel only' -r -F
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -s o -l output -d 'Also write the media here: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/. Repeatable; one channel only' -r
-complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l key -d 'Secret key to prove to parents that ask for one; mode 0600, made by p2ps-source keygen [default with --allow or --token-file: peer.key in the state directory, made when missing]' -r -F
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l key -d 'Secret key to prove to parents that ask for one; mode 0600, made by p2ps-source keygen [default with --allow, --token-file, --ask or --answer: peer.key in the state directory, made when missing]' -r -F
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l token-file -d 'File with NAME:SECRET of a user in one line, or with a ticket of his; mode 0600. - for standard input, /dev/fd/N for an open descriptor' -r -F
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l window -d 'How much of the live stream to hold, for repair and for late joiners: 1s to 1h [default: 1min]' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l max-children -d 'Most children to serve [default: as many as the uplink carries]' -r

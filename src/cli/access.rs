@@ -23,7 +23,7 @@ const PEER_KEY: &str = "peer.key";
 /// What the manual says of that key.
 pub(super) const PEER_KEY_FILE: (&str, &str) = (
     "peer.key in $STATE_DIRECTORY, $XDG_STATE_HOME/p2ps or $HOME/.local/state/p2ps",
-    "secret key of the node, mode 0600, made when --allow or --token-file first needs one.",
+    "secret key of the node, mode 0600, made when --allow, --token-file, --ask or --answer first needs one.",
 );
 
 /// What the manual says of relays and those who may have media.
@@ -45,8 +45,8 @@ pub struct AllowArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Channel")]
 pub struct KeyArgs {
-    /// Secret key to prove to parents that ask for one; mode 0600, made by p2ps-source keygen [default with --allow or
-    /// --token-file: peer.key in the state directory, made when missing].
+    /// Secret key to prove to parents that ask for one; mode 0600, made by p2ps-source keygen [default with --allow,
+    /// --token-file, --ask or --answer: peer.key in the state directory, made when missing].
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 }
@@ -106,6 +106,14 @@ impl Access {
             key,
             ..Self::of_source(allow, login)
         })
+    }
+
+    /// Has a key in any case: those that we ask, or that ask us, go by keys.
+    pub(super) fn need_key(&mut self) -> Result<(), CliError> {
+        if self.key.is_none() {
+            self.key = Some(KeyPlace::State(state_dir(None)?.join(PEER_KEY)));
+        }
+        Ok(())
     }
 
     /// Settings of a tool whose key is that of its channel.

@@ -6,6 +6,7 @@
 pub mod access;
 mod api;
 pub mod certificate;
+pub mod clone;
 pub mod common;
 pub mod deal;
 pub mod exit;

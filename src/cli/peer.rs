@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use super::access::{Access, AllowArgs, KeyArgs, LoginArgs};
+use super::clone::Say;
 use super::common::{
     Join, JoinArgs, Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats,
     StatsArgs, TrackerArgs,
@@ -43,6 +44,9 @@ pub struct Args {
     /// What is wanted of a provider.
     #[command(flatten)]
     pub deal: DealArgs,
+    /// What to say to a relay that asks first, started with --ask [default: watch].
+    #[arg(long, value_name = "ANSWER", help_heading = "Channel")]
+    pub answer: Option<Say>,
     /// Where the media goes: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/. Repeatable.
     #[arg(
         short,
@@ -120,6 +124,8 @@ pub enum OnEnd {
 pub struct Settings {
     /// The channel to play.
     pub join: Join,
+    /// What to say to a relay that asks; none is watch, where a key is given.
+    pub answer: Option<Say>,
     /// Where the media goes, at least one.
     pub outputs: Vec<Endpoint>,
     /// Skip a missing chunk at its deadline.
@@ -218,12 +224,17 @@ impl Tool for Args {
             .expect("check gives one join for each channel, and at least one");
         join.deal = self.deal.check()?;
         let media = check_outputs(&self.output)?;
+        let mut access = Access::check(self.allow, self.key, self.login)?;
+        if self.answer.is_some() {
+            access.need_key()?;
+        }
         let mut serve = self.serve.check();
         if self.no_upload {
             serve.max_children = Some(0);
         }
         Ok(Job::Play(Box::new(Settings {
             join,
+            answer: self.answer,
             outputs: self.output,
             skip: !self.no_skip,
             blocking: self.blocking,
@@ -232,7 +243,7 @@ impl Tool for Args {
             rotate: self.rotate.map(Rotate::get),
             serve,
             tls_ca: self.tracker.tls_ca,
-            access: Access::check(self.allow, self.key, self.login)?,
+            access,
             net: self.net.check_udp()?,
             stats: self.stats.check(media)?,
             process: self.process.check(),

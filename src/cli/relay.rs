@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::access::{Access, AllowArgs, KeyArgs, LoginArgs};
+use super::clone::{Ask, AskArgs};
 use super::common::{
     Join, JoinArgs, Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Serve, ServeArgs, Stats,
     StatsArgs, TrackerArgs,
@@ -36,6 +37,9 @@ pub struct Args {
     /// How channels are joined.
     #[command(flatten)]
     pub join: JoinArgs,
+    /// Whom is asked first.
+    #[command(flatten)]
+    pub ask: AskArgs,
     /// Also write the media here: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/.
     /// Repeatable; one channel only.
     #[arg(short, long, value_name = "OUT", help_heading = "Media")]
@@ -85,6 +89,8 @@ pub struct Args {
 pub struct Settings {
     /// Channels to carry, at least one.
     pub joins: Vec<Join>,
+    /// Whom to ask before joining.
+    pub ask: Option<Ask>,
     /// Where the media goes beside the children; only with one channel.
     pub outputs: Vec<Endpoint>,
     /// What is served.
@@ -152,13 +158,19 @@ impl Tool for Args {
             join.deal.clone_from(&deal);
             join.service.clone_from(&service);
         }
+        let ask = self.ask.check(joins.len(), !self.output.is_empty())?;
         let media = peer::check_outputs(&self.output)?;
+        let mut access = Access::check(self.allow, self.key, self.login)?;
+        if ask.is_some() {
+            access.need_key()?;
+        }
         Ok(Box::new(Settings {
             joins,
+            ask,
             outputs: self.output,
             serve,
             tls_ca: self.tracker.tls_ca,
-            access: Access::check(self.allow, self.key, self.login)?,
+            access,
             net: self.net.check_udp()?,
             stats: self.stats.check(media)?,
             process: self.process.check(),

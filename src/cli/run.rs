@@ -1,5 +1,6 @@
 //! What each tool does with its checked settings: the checks that touch files and terminals, then the stream.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -7,12 +8,14 @@ use std::path::Path;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::access::Access;
+use super::clone::{Ask, Say};
 use super::common::{Join, Listen, Log, Net, Process, Serve, Stats};
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
 use super::source::{KeyPlace, KeygenSettings, TicketSettings};
 use super::{certificate, listing, log, peer, print, relay, secret, source, stream};
+use crate::ids::PeerKey;
 use crate::io::clock::Clock;
 use crate::io::engine::{OnEnd, Rendezvous, Stream};
 use crate::io::lifecycle::{Lifecycle, LifecycleError, Plan};
@@ -212,6 +215,8 @@ pub fn relay(settings: relay::Settings, understood: &Understood) -> Result<Exit,
         // With an output of its own a relay plays as well.
         role: Role::Relay,
         plays: !settings.outputs.is_empty(),
+        ask: settings.ask.as_ref(),
+        answer: None,
         joins: &settings.joins,
         outputs: &settings.outputs,
         output_options: OutputOptions::default(),
@@ -233,11 +238,17 @@ pub fn relay(settings: relay::Settings, understood: &Understood) -> Result<Exit,
 /// # Errors
 ///
 /// Output or address that cannot be used; nobody reached in time; an output that failed.
-pub fn peer(settings: peer::Settings, understood: &Understood) -> Result<Exit, CliError> {
+pub fn peer(mut settings: peer::Settings, understood: &Understood) -> Result<Exit, CliError> {
+    if matches!(settings.answer, Some(Say::Record | Say::Ignore)) {
+        // It says so, and receives nothing.
+        settings.outputs.clear();
+    }
     let receiver = Receiver {
         tool: "p2ps-peer",
         role: Role::Peer,
         plays: true,
+        ask: None,
+        answer: settings.answer,
         joins: std::slice::from_ref(&settings.join),
         outputs: &settings.outputs,
         output_options: OutputOptions {
@@ -267,6 +278,8 @@ struct Receiver<'a> {
     tool: &'static str,
     role: Role,
     plays: bool,
+    ask: Option<&'a Ask>,
+    answer: Option<Say>,
     joins: &'a [Join],
     outputs: &'a [Endpoint],
     output_options: OutputOptions,
@@ -287,6 +300,7 @@ impl Receiver<'_> {
         let progress = begin(self.tool, self.log);
         certificate::trust(self.tls_ca)?;
         refuse_terminal(self.outputs)?;
+        let phones = self.ask.map(Ask::load).transpose()?.unwrap_or_default();
         let loaded = self.access.load_own(self.process.dry_run)?;
         stream::block_on(async {
             let mut base = stream::Base::new(clock, self.net, self.process, progress)?;
@@ -313,6 +327,7 @@ impl Receiver<'_> {
                     outputs,
                     records,
                     &options,
+                    &phones,
                     &mut lifecycle,
                     signals,
                     understood,
@@ -330,6 +345,7 @@ impl Receiver<'_> {
         outputs: Vec<Output>,
         records: stream::Opened,
         options: &OutputOptions,
+        phones: &BTreeSet<PeerKey>,
         lifecycle: &mut Lifecycle,
         mut signals: Signals,
         understood: &Understood,
@@ -388,6 +404,15 @@ impl Receiver<'_> {
         engine.on_end = self.on_end;
         engine.timeout = timeout;
         engine.allow.clone_from(&self.access.allow);
+        if let (Some(ask), Some(join)) = (self.ask, self.joins.first()) {
+            ask.apply(&mut engine, phones, join.latency);
+        }
+        if let Some(say) = self.answer {
+            engine.answer = say.answer();
+            if say != Say::Watch {
+                engine.node.hold_back(0);
+            }
+        }
         tracing::info!("listening on {local}");
         lifecycle.ready(stream::facts(local, &channels));
         stream::drive(engine, lifecycle, &mut signals).await

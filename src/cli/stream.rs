@@ -26,8 +26,8 @@ use crate::node::{Auth, Config, Node, Role, SwarmConfig};
 use crate::rng::{Rng, Seed};
 use crate::seal::SALT_BYTES;
 use crate::tracker::announce::{Announcer, Credentials, Identity};
-use crate::wire::ChannelDescription;
 use crate::wire::option::HashFunction;
+use crate::wire::{Answer, ChannelDescription};
 
 pub(super) use join::{Found, find};
 pub(super) use records::{Opened, fill_start, open_records, start_record};
@@ -290,6 +290,10 @@ pub(super) fn engine(
         on_end: OnEnd::Exit,
         timeout: None,
         allow: None,
+        phones: None,
+        recording: None,
+        patience: None,
+        answer: Answer::Watch,
         counter,
         kernel_drops: KernelDrops::new(ports),
         reporter,
@@ -307,9 +311,17 @@ pub(super) async fn drive(
         .await
         .map_err(|error| CliError::new(Exit::Failed, "cannot run", reason(&error)))?;
     match end {
-        End::Stopped | End::InputEnded | End::ChannelEnded | End::ReaderClosed | End::Drained => {
-            Ok(Exit::Done)
-        }
+        End::Stopped
+        | End::InputEnded
+        | End::ChannelEnded
+        | End::ReaderClosed
+        | End::Drained
+        | End::Answered => Ok(Exit::Done),
+        End::NotFollowed(answer) => Err(CliError::new(
+            Exit::Refused,
+            format!("cannot {}", answer.as_str()),
+            "the relay that asked does not",
+        )),
         End::NoMedia(None) => Err(CliError::no_media()),
         End::NoMedia(Some(error)) => Err(CliError::new(
             Exit::NoInput,

@@ -3,6 +3,7 @@
 //! One thread does all of it; only outputs and stats sinks write from threads of their own, so that a stuck reader
 //! never stalls the swarm.
 
+mod clone;
 mod events;
 mod report;
 mod source;
@@ -29,6 +30,7 @@ use crate::ids::PeerId;
 use crate::node::{Node, Port, Role};
 use crate::stats::{State, StateChange};
 use crate::time::Instant;
+use crate::wire::Answer;
 
 /// While media flows, what children send is read with it, and at the latest after this.
 ///
@@ -83,6 +85,10 @@ pub enum End {
     Sealed,
     /// Asked to leave when empty, and empty.
     Drained,
+    /// A clone has our answer, and that was all.
+    Answered,
+    /// A clone has our answer and does not do that.
+    NotFollowed(Answer),
 }
 
 /// One channel as the shell sees it.
@@ -121,6 +127,14 @@ pub struct Engine {
     pub timeout: Option<Duration>,
     /// List of the keys that media is given to, whatever trackers say.
     pub allow: Option<PathBuf>,
+    /// List of the keys of a clone's user: nothing is joined before one of these says so.
+    pub phones: Option<PathBuf>,
+    /// The file that a clone makes when its user says record, until it is made.
+    pub recording: Option<PathBuf>,
+    /// The timeout of a clone, from when it joins.
+    pub patience: Option<Duration>,
+    /// What is said to a clone that asks us.
+    pub answer: Answer,
     /// Where the source's chunk numbers are kept.
     pub counter: Option<Counter>,
     /// What the kernel dropped of what came for us.
@@ -404,6 +418,7 @@ impl Engine {
             Signal::Reload => {
                 self.reporter.reopen();
                 self.reload_friends();
+                self.reload_phones();
                 tracing::info!("reopened stats files; other settings need a restart");
             }
             Signal::Report => self.report(run, self.clock.now()),

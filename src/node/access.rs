@@ -14,6 +14,7 @@ use super::{Event, Node, Port};
 use crate::ids::{ChannelId, PeerKey};
 use crate::integrity::key::SigningKey;
 use crate::peer::auth::{AuthError, Connection, Exchange, Identity};
+use crate::peer::channel::Channel;
 use crate::peer::served::Allowance;
 use crate::peer::violation::Violation;
 use crate::time::Instant;
@@ -202,6 +203,12 @@ impl Node {
         self.flush(now);
     }
 
+    /// The key that a neighbour has proven.
+    pub(super) fn proven_key(&self, channel: &Channel) -> Option<PeerKey> {
+        let door = self.gate.doors.get(&channel.local)?;
+        door.exchange.proven()
+    }
+
     /// Whether a neighbour may have media.
     pub(super) fn admission(&self, now: Instant, at: usize) -> Result<(), TicketError> {
         let Some(channel) = self.channels.get(at) else {
@@ -219,7 +226,8 @@ impl Node {
             let Some(key) = door.exchange.proven() else {
                 return Err(TicketError::Missing);
             };
-            if self.gate.friends.contains(&key) {
+            let asking = swarm.asking.as_ref();
+            if self.gate.friends.contains(&key) || asking.is_some_and(|it| it.is_of_user(&key)) {
                 return Ok(());
             }
             let Some(ticket) = &door.ticket else {
@@ -286,13 +294,15 @@ impl Node {
 
     /// Somebody called: where the channel is closed it is asked at once, since it is going to want media.
     pub(super) fn challenge_caller(&mut self, now: Instant, at: usize) {
-        let closed = self
+        let asks = self
             .channels
             .get(at)
             .filter(|channel| channel.port == Port::Listen)
-            .and_then(|channel| self.swarms.get(channel.swarm))
-            .is_some_and(|swarm| swarm.lock.closed);
-        if closed {
+            .is_some_and(|channel| {
+                let swarm = self.swarms.get(channel.swarm);
+                swarm.is_some_and(|it| it.lock.closed) || self.wants_key(channel)
+            });
+        if asks {
             self.challenge(now, at);
         }
     }

@@ -108,7 +108,8 @@ impl Node {
             Extension::AuthResponse(response) => self.on_auth_response(now, at, &response),
             Extension::AuthProof(proof) => self.on_auth_proof(now, at, &proof),
             Extension::Ticket(bytes) => self.on_ticket(now, at, &bytes),
-            Extension::Control(_) | Extension::Unknown { .. } => {}
+            Extension::Control(control) => self.on_control(now, at, &control),
+            Extension::Unknown { .. } => {}
         }
     }
 
@@ -119,6 +120,10 @@ impl Node {
         };
         if let Err(why) = self.admission(now, at) {
             return self.hold_subscription(now, at, subscribe, why);
+        }
+        if self.awaits_key(now, at) {
+            // It asks again.
+            return self.challenge(now, at);
         }
         let index = channel.swarm;
         let repeated = channel
@@ -234,6 +239,9 @@ impl Node {
         };
         if self.draining || self.closed {
             return SubscribeReply::POLICY;
+        }
+        if self.is_waiting(channel.swarm) && !self.is_phone(channel) {
+            return SubscribeReply::NOT_HAVE;
         }
         let path = self.path(channel.swarm);
         if channel
@@ -478,7 +486,7 @@ impl Node {
             {
                 self.pump(now, at);
             }
-            let turn = (self.tick_count + at as u64).is_multiple_of(STATUS_TICKS);
+            let turn = self.is_status_turn(at);
             if ours {
                 self.repeat_end(now, at);
             }
@@ -505,6 +513,11 @@ impl Node {
                 self.serve_plain(now, at);
             }
         }
+    }
+
+    /// Whether it is a channel's turn in this second.
+    pub(super) const fn is_status_turn(&self, at: usize) -> bool {
+        (self.tick_count + at as u64).is_multiple_of(STATUS_TICKS)
     }
 
     /// Whether a channel reads our extensions and may be asked to push.

@@ -9,6 +9,7 @@ use crate::ids::PeerId;
 use crate::peer::violation::Violation;
 use crate::store::playout::Release;
 use crate::tracker::ticket::TicketError;
+use crate::wire::control::{Answer, NotifyStream};
 
 /// Something the shell should know or do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,30 @@ pub enum Event {
         violation: Violation,
         /// Whether that cost it the channel.
         banned: bool,
+    },
+    /// A clone told its user's peer, or we were told, that the channel streams.
+    Notice {
+        /// Which channel.
+        swarm: usize,
+        /// Where the other side is.
+        addr: SocketAddr,
+        /// Who it is.
+        peer: Option<PeerId>,
+        /// What was said.
+        notice: NotifyStream,
+    },
+    /// The user's answer came to his clone, or his clone has it.
+    Answered {
+        /// Which channel.
+        swarm: usize,
+        /// Where the other side is.
+        addr: SocketAddr,
+        /// Who it is.
+        peer: Option<PeerId>,
+        /// The answer.
+        answer: Answer,
+        /// Whether the clone follows it.
+        taken: bool,
     },
     /// The source's key signed two different munros for one range.
     Equivocation {

@@ -14,6 +14,7 @@ mod ends;
 mod event;
 mod exchange;
 mod moves;
+mod notice;
 mod open;
 mod outbox;
 mod parents;
@@ -436,6 +437,7 @@ impl Node {
             self.drive_parents(now, swarm);
             self.ask_description(now, swarm);
             self.start_playout(swarm, &[]);
+            self.tick_notices(now, swarm);
             self.tick_stream(now, swarm);
         }
     }

@@ -422,6 +422,9 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
+        if let Some(asking) = &mut swarm.asking {
+            asking.forget(channel.local);
+        }
         swarm.gone.add(&channel.counters);
         swarm.suppliers.retain(|&supplier| supplier != at);
         if channel.is_child() {

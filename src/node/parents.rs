@@ -63,6 +63,10 @@ impl Node {
         self.resend_openings(now, index);
         self.let_surplus_go(now, index);
         self.call_candidates(now, index);
+        if self.is_waiting(index) {
+            // Neighbours say whether the channel streams; nothing of it is asked for before the user wants it.
+            return;
+        }
         self.follow_wish(now, index);
         self.resend_subscriptions(now, index);
         let Some(swarm) = self.swarms.get(index) else {

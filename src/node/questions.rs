@@ -116,7 +116,12 @@ impl Node {
             let channel = self.channels.get(*parent);
             channel.is_some_and(|channel| self.speaks_extensions(channel))
         };
-        let Some(parent) = swarm.parent.filter(|_| is_needed).filter(speaks) else {
+        // Whoever has yet to be told to join asks somebody else: what the user is asked names the channel.
+        let asked = match swarm.parent {
+            None if is_needed && swarm.is_waiting => self.calls(index).into_iter().find(speaks),
+            parent => parent.filter(|_| is_needed).filter(speaks),
+        };
+        let Some(parent) = asked else {
             return;
         };
         if let Some(swarm) = self.swarms.get_mut(index) {

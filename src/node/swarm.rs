@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::access::Lock;
 use super::config::{StartFrom, SwarmConfig};
 use super::exchange::Members;
+use super::notice::{Asking, Heard};
 use super::source::Source;
 use crate::chunk::ChunkIndex;
 use crate::integrity::key::{KeyError, VerifyingKey};
@@ -72,6 +73,12 @@ pub(super) struct Swarm {
     pub successor: Option<usize>,
     /// Who should be the parent, as a tracker says, and how long that is tried.
     pub wished: Option<(SocketAddr, Instant)>,
+    /// Whether nobody is subscribed to yet, because the user has not said so.
+    pub is_waiting: bool,
+    /// Of a clone: how its user is asked.
+    pub asking: Option<Asking>,
+    /// Of a user's peer: what it was asked last.
+    pub heard: Option<Heard>,
     pub fresh: Vec<Fresh>,
     pub scanner: Scanner,
     pub last_tables: Option<ChunkIndex>,
@@ -155,6 +162,9 @@ impl Swarm {
             parent: None,
             successor: None,
             wished: None,
+            is_waiting: false,
+            asking: None,
+            heard: None,
             fresh: Vec::new(),
             scanner: Scanner::new(),
             last_tables: None,

@@ -32,6 +32,8 @@ const PROBE_ANSWERS: (u32, Duration) = (20, Duration::from_millis(50));
 const DESCRIBE_ANSWERS: (u32, Duration) = (3, Duration::from_secs(1));
 /// Descriptions looked at, a signature each.
 const DESCRIPTIONS: (u32, Duration) = (3, Duration::from_secs(1));
+/// CONTROL messages looked at, JSON each.
+const CONTROLS: (u32, Duration) = (8, Duration::from_millis(100));
 /// Peers named in a root path (algorithms §4.4: depth 32 at most).
 pub const PATH_MAX: usize = 32;
 
@@ -380,6 +382,8 @@ pub struct Channel {
     pub describe_answers: Allowance,
     /// Descriptions of it that are looked at.
     pub descriptions: Allowance,
+    /// Requests and answers of it, as CONTROL, that are looked at.
+    pub controls: Allowance,
     /// Chunks it asked for and was not sent yet.
     pub wanted: VecDeque<ChunkIndex>,
     /// An acknowledgement that is due: the newest chunk's munro and the delay sample of its first datagram.
@@ -453,6 +457,7 @@ impl Channel {
             probe_answers: Allowance::new(PROBE_ANSWERS.0, PROBE_ANSWERS.1),
             describe_answers: Allowance::new(DESCRIBE_ANSWERS.0, DESCRIBE_ANSWERS.1),
             descriptions: Allowance::new(DESCRIPTIONS.0, DESCRIPTIONS.1),
+            controls: Allowance::new(CONTROLS.0, CONTROLS.1),
             wanted: VecDeque::new(),
             ack_due: None,
             last_delay_us: 0,

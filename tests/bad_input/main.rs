@@ -651,6 +651,59 @@ fn bad_input_12_a_secret_as_plain_argument_is_refused_and_not_shown() {
 }
 
 #[test]
+fn relays_that_ask_and_peers_that_answer() {
+    let bench = Bench::new();
+    bench.file("list", "", 0o644);
+    bench.file("bad-list", "zz\n", 0o644);
+    bench.file("film.ts", "here already", 0o644);
+    for (line, expected, exit) in [
+        (
+            "p2ps-relay p2ps://127.0.0.1/film --record new.ts",
+            "p2ps-relay: --record without --ask: say whom to ask",
+            2,
+        ),
+        (
+            "p2ps-relay p2ps://127.0.0.1/a p2ps://127.0.0.1/b --ask list --record new.ts",
+            "p2ps-relay: 2 channels: --record takes one",
+            2,
+        ),
+        (
+            "p2ps-relay p2ps://127.0.0.1/film --ask list --output copy.ts",
+            "p2ps-relay: --ask and --output exclude each other",
+            2,
+        ),
+        (
+            "p2ps-relay p2ps://127.0.0.1/film --ask list --record -",
+            "p2ps-relay: bad --record \"-\": need the name of a file",
+            2,
+        ),
+        (
+            "p2ps-relay p2ps://127.0.0.1/film --ask bad-list",
+            "p2ps-relay: cannot read \"bad-list\": line 1: bad key \"zz\": not hexadecimal at character 1",
+            2,
+        ),
+        (
+            "p2ps-relay p2ps://127.0.0.1/film --ask list --record film.ts",
+            "p2ps-relay: cannot open \"film.ts\": file exists",
+            8,
+        ),
+        (
+            "p2ps-relay p2ps://127.0.0.1/film --ask list --record nowhere/film.ts",
+            "p2ps-relay: cannot open \"nowhere/film.ts\": no such file",
+            8,
+        ),
+        (
+            "p2ps-peer p2ps://127.0.0.1/film --answer dance",
+            "p2ps-peer: bad --answer \"dance\": need watch, record or ignore",
+            2,
+        ),
+    ] {
+        bench.refuses(line, expected, exit);
+    }
+    assert!(!bench.path().join("new.ts").exists());
+}
+
+#[test]
 fn s_51_our_own_key_is_made_once_and_only_for_us() {
     let bench = Bench::new();
     bench.file("list", "", 0o644);

@@ -10,7 +10,7 @@ use crate::harness::{Place, assert_same, program};
 use crate::media::{SLICE_BYTES, slices};
 
 /// A key file, and the line that a list has for it.
-fn keygen(place: &Place, name: &str) -> (String, String) {
+pub(crate) fn keygen(place: &Place, name: &str) -> (String, String) {
     let file = place.arg(name);
     let made = Command::new(program("p2ps-source"))
         .args(["keygen", "-o", &file])
@@ -73,7 +73,7 @@ fn t_trib_4_media_goes_to_the_keys_on_the_list_alone() {
 }
 
 /// An order of the operator on a store; what it printed.
-fn order(store: &str, words: &[&str]) -> Value {
+pub(crate) fn order(store: &str, words: &[&str]) -> Value {
     let output = Command::new(program("p2ps-tracker"))
         .args(words)
         .args(["--store", store])
@@ -84,7 +84,7 @@ fn order(store: &str, words: &[&str]) -> Value {
 }
 
 /// Makes a user; the file with its secret.
-fn user(place: &Place, store: &str, name: &str, role: &str) -> String {
+pub(crate) fn user(place: &Place, store: &str, name: &str, role: &str) -> String {
     let made = order(store, &["user", "add", name, "--role", role]);
     let secret = made["secret"].as_str().expect("a secret").to_owned();
     let path = place.path(name);

@@ -3,6 +3,7 @@
 mod access;
 mod ask;
 mod channels;
+mod clones;
 mod endpoints;
 mod exits;
 mod faults;

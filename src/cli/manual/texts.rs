@@ -1,7 +1,7 @@
 //! What the pages of the programs say beyond their arguments.
 
 use super::Manual;
-use crate::cli::access;
+use crate::cli::{access, clone};
 
 const CONFIG_FILE: (&str, &str) = (
     "FILE of --config",
@@ -93,9 +93,14 @@ pub const RELAY: Manual = Manual {
             "Serve the viewers of one cluster of a tracker that runs with --placement psp:",
             "p2ps-relay p2ps://tracker.example.org/film --cluster east --capacity 1Gbit",
         ),
+        (
+            "Be one user's machine in the cloud: join when his peer, whose key is in phones, says watch or record:",
+            "p2ps-relay p2ps://tracker.example.org/film --token-file ann --ask phones --record film.ts --window 2h",
+        ),
     ],
     notes: &[
         access::NOTE_RELAY,
+        clone::NOTE_ASK,
         "Tools may be started in any order; without --timeout they wait for each other for ever.",
         NOTE_PORT,
         NOTE_UNITS,
@@ -135,6 +140,11 @@ pub const PEER: Manual = Manual {
         (
             "See which channels a tracker has, and what one of them would offer, without joining:",
             "p2ps-peer --list p2ps://tracker.example.org/\np2ps-peer p2ps://tracker.example.org/film --dry-run",
+        ),
+        (
+            "Have a relay started with --ask --record keep the film, and fetch it from there later:",
+            "p2ps-peer p2ps://CHANNELID@relay.example.org --key phone.pem --answer record\n\
+             p2ps-peer p2ps://CHANNELID@relay.example.org --key phone.pem --from oldest -o film.ts",
         ),
     ],
     notes: &[

@@ -8,6 +8,7 @@ use crate::stats::{State, StateChange};
 use crate::store::playout::Release;
 use crate::time::Instant;
 use crate::wire::SubscribeReply;
+use crate::wire::control::AnswerTaken;
 
 impl Engine {
     /// Hands on what happened in the node.
@@ -20,7 +21,7 @@ impl Engine {
             match event {
                 Event::Playout { swarm, release } => self.on_release(run, now, swarm, release),
                 Event::Sealed { swarm } => self.on_sealed(run, now, swarm),
-                event => self.on_event(now, event),
+                event => self.on_event(run, now, event),
             }
         }
     }
@@ -81,7 +82,7 @@ impl Engine {
         }
     }
 
-    fn on_event(&mut self, now: Instant, event: Event) {
+    fn on_event(&mut self, run: &mut Run, now: Instant, event: Event) {
         match event {
             Event::ParentChanged {
                 swarm,
@@ -140,6 +141,22 @@ impl Engine {
                     "the source signed chunk {chunk} twice with different contents: is its key stolen?"
                 );
                 self.reporter.warn(now, swarm, "equivocation", &text);
+            }
+            Event::Notice {
+                swarm,
+                addr,
+                peer,
+                notice,
+            } => self.on_notice(now, swarm, addr, peer, &notice),
+            Event::Answered {
+                swarm,
+                addr,
+                peer,
+                answer,
+                taken,
+            } => {
+                let told = AnswerTaken { answer, taken };
+                self.on_answered(run, now, swarm, addr, peer, told);
             }
             Event::Playout { .. } | Event::Sealed { .. } => {}
         }

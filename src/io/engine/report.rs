@@ -110,7 +110,7 @@ impl Reporter {
         }
     }
 
-    fn record(&self, now: Instant, channel: usize, record: Record) {
+    pub(super) fn record(&self, now: Instant, channel: usize, record: Record) {
         if let Some(recorder) = self.recorders.get(channel)
             && !self.sinks.is_empty()
         {
@@ -401,6 +401,9 @@ impl Engine {
         let slots_free = self.node.slots_free();
         for (channel, stream) in self.streams.iter_mut().enumerate() {
             if let Some(rendezvous) = stream.rendezvous.as_mut() {
+                // Who has yet to join has nothing to give.
+                let is_waiting = self.node.is_waiting(channel);
+                let slots_free = if is_waiting { 0 } else { slots_free };
                 rendezvous.set_facts(now, &self.node.counters(now, channel), slots_free);
             }
         }
@@ -440,6 +443,8 @@ impl End {
             Self::Refused(_) => (5, "refused"),
             Self::Sealed => (5, "sealed"),
             Self::Drained => (0, "drained"),
+            Self::Answered => (0, "answered"),
+            Self::NotFollowed(_) => (5, "refused"),
         }
     }
 }

@@ -320,6 +320,40 @@ impl Output {
         self.ended().await
     }
 
+    /// Whether a file of this name could be made now: it is not there, and its directory is.
+    ///
+    /// # Errors
+    ///
+    /// What [`new_file`](Self::new_file) would say.
+    pub fn check_new_file(path: &Path) -> Result<(), OpenError> {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let why = if fs::symlink_metadata(path).is_ok() {
+            libc::EEXIST
+        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+            libc::ENOENT
+        } else {
+            return Ok(());
+        };
+        let shown = Shown::new(&path.to_string_lossy()).to_string();
+        Err(OpenError::io("open", shown)(io::Error::from_raw_os_error(
+            why,
+        )))
+    }
+
+    /// Makes a file and writes all that is offered to it.
+    ///
+    /// # Errors
+    ///
+    /// When it is there already, or cannot be made.
+    pub fn new_file(path: &Path) -> io::Result<Self> {
+        let file = writer::create(path, false)?;
+        let options = OutputOptions {
+            blocking: true,
+            ..OutputOptions::default()
+        };
+        Self::write_stream(&options, move || Ok(file)).map_err(io::Error::other)
+    }
+
     fn open_file(path: &Path, options: &OutputOptions) -> Result<Self, OpenError> {
         let cannot =
             |error| OpenError::io("open", Shown::new(&path.to_string_lossy()).to_string())(error);
