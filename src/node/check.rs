@@ -25,7 +25,7 @@ use crate::rng::Seed;
 use crate::store::playout::PlayoutConfig;
 use crate::time::{Epoch, Instant};
 use crate::wire::option::{Addressing, ChunkSize, Handshake, HashFunction, Protection};
-use crate::wire::{Data, Digest, Extension, Format, Hello, Message, Munro};
+use crate::wire::{Answer, Data, Digest, Extension, Format, Hello, Message, Munro};
 
 /// Remotes that call us.
 const CALLERS: usize = 3;
@@ -84,6 +84,7 @@ struct World {
     media_bytes: usize,
     last: Option<(usize, Bytes)>,
     closed: bool,
+    is_clone: bool,
 }
 
 /// What the chunks of the parents' stream hold; a player must be given nothing else.
@@ -162,7 +163,12 @@ impl World {
             closed: setup & 16 == 0,
         });
         let now = START;
-        let node = Node::new(now, config, Seed::from_number(1)).expect("a key that works");
+        let mut node = Node::new(now, config, Seed::from_number(1)).expect("a key that works");
+        // Of a user who has no device: whatever comes, nobody may tell it to join.
+        let is_clone = role == Role::Relay && setup & 64 != 0;
+        if is_clone {
+            node.ask_first(0, BTreeSet::new(), None);
+        }
         Self {
             now,
             node,
@@ -174,6 +180,7 @@ impl World {
             media_bytes: 0,
             last: None,
             closed: false,
+            is_clone,
         }
     }
 
@@ -252,7 +259,7 @@ impl World {
                     self.closed = true;
                     self.node.close(self.now);
                 }
-                _ => {}
+                _ => self.node.answer(self.now, 0, Answer::Record),
             },
             _ => {
                 // A train, as segmentation offload gives it.

@@ -7,7 +7,7 @@ use crate::ids::ChannelId;
 use crate::node::calls::CALLS_MAX;
 use crate::node::open::HEARSAY_TRIES;
 use crate::node::{Event, MEMBERS_MAX, Port};
-use crate::peer::channel::PENDING_CHUNKS_MAX;
+use crate::peer::channel::{Channel, PENDING_CHUNKS_MAX};
 use crate::peer::handshake::HALF_OPEN_MAX;
 use crate::store::playout::Release;
 use crate::time::micros;
@@ -93,6 +93,11 @@ impl World {
         assert!(node.members_known(0) <= MEMBERS_MAX);
         assert!(node.unproven_chunks() <= channels * PENDING_CHUNKS_MAX);
         assert!(node.unproven_hashes() <= channels * 128);
+        if self.is_clone {
+            let subscribed = |(_, channel): (_, &Channel)| channel.subscription.is_some();
+            assert!(node.is_waiting(0), "told to join by a stranger");
+            assert!(!node.channels.iter().any(subscribed), "joined nobody's");
+        }
         let _ = node.counters(self.now, 0);
         let _ = node.neighbours(self.now, 0);
     }

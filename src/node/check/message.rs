@@ -9,15 +9,47 @@ use super::input::Input;
 use crate::chunk::ChunkRange;
 use crate::ids::{PeerId, PeerKey};
 use crate::time::{Instant, NtpTime};
+use crate::wire::control::{Answer, AnswerTaken, ControlBody, NotifyStream, WatchAnswer};
+use crate::wire::extension::Control;
 use crate::wire::{
     AuthChallenge, AuthProof, AuthResponse, Data, Entry, Extension, Hello, Mask, Message, Munro,
     ProbeReply, QosFeedback, Status, Subscribe, SubscribeReply,
 };
 
+/// From here on a byte means CONTROL: below it they mean what they meant when they were found.
+const CONTROL_FROM: u8 = 240;
+
+/// A request or an answer that can be read, mostly.
+fn any_control(input: &mut Input<'_>) -> Control {
+    let kind = input.u8();
+    let answer = [Answer::Watch, Answer::Record, Answer::Ignore]
+        .get(usize::from(kind >> 6))
+        .copied()
+        .unwrap_or(Answer::Watch);
+    let body = match kind % 4 {
+        0 => ControlBody::NotifyStream(NotifyStream::default()).encode(),
+        1 => ControlBody::WatchAnswer(WatchAnswer { answer }).encode(),
+        2 => {
+            let taken = kind & 4 == 0;
+            ControlBody::AnswerTaken(AnswerTaken { answer, taken }).encode()
+        }
+        _ => input.take(8).to_vec(),
+    };
+    Control {
+        kind: u16::from(kind % 4) + 1,
+        request: u32::from(input.u8() % 2),
+        body: body.into(),
+    }
+}
+
 /// A message of any kind, mostly of numbers that mean something.
 pub(super) fn any_message(now: Instant, input: &mut Input<'_>) -> Message {
     let time = EPOCH.ntp(now);
-    match input.u8() % 30 {
+    let kind = input.u8();
+    if kind >= CONTROL_FROM {
+        return Message::Extension(Extension::Control(any_control(input)));
+    }
+    match kind % 30 {
         0 => Message::Ack {
             range: input.range(),
             delay_us: input.u64().cast_signed(),
