@@ -175,6 +175,95 @@ fn record_plays_everything_at_the_clone_and_the_peer_fetches_it_later() {
 }
 
 #[test]
+fn a_recording_is_fetched_to_its_end_over_a_bad_path() {
+    let (mut table, mut sent) = world(true);
+    table.stream(1, &mut sent, SECOND);
+    table.answer(Answer::Record);
+    table.finish(&mut sent);
+    table.nodes.remove(&1);
+    table.nodes.remove(&PHONE);
+    table.run(10 * SECOND);
+    for one_in in [3, 4, 5, 7, 11] {
+        table.played.remove(&PHONE);
+        table.events.remove(&PHONE);
+        table.drop = Box::new(move |_, _, _, count| count % one_in == 0);
+        let mut phone = with_key(Role::Peer, PHONE, &[CLONE]);
+        phone.swarms[0].playout = Some(PlayoutConfig {
+            latency: Duration::from_millis(100),
+            skip: false,
+        });
+        table.add(PHONE, phone);
+        table.run(12 * SECOND);
+        assert!(table.played[&PHONE] == sent, "one in {one_in} lost");
+        let ended = Event::Playout {
+            swarm: 0,
+            release: Release::Ended,
+        };
+        assert!(
+            table.events[&PHONE].contains(&ended),
+            "one in {one_in} lost"
+        );
+        let now = table.now;
+        table.node(PHONE).close(now);
+        table.settle();
+    }
+}
+
+/// Whether a datagram carries an end mark: a munro of nothing.
+fn has_end_mark(datagram: &[u8]) -> bool {
+    let datagram = Bytes::copy_from_slice(datagram);
+    let Ok((_, mut messages)) = Datagram::open(datagram) else {
+        return false;
+    };
+    let all = std::iter::from_fn(|| messages.next(&crate::wire::Format::LIVE));
+    all.into_iter().flatten().any(|message| {
+        matches!(message, Message::Extension(Extension::Munro(munro)) if munro.leaves.is_empty())
+    })
+}
+
+#[test]
+fn the_end_of_a_recording_is_not_lost_for_good() {
+    let (mut table, mut sent) = world(true);
+    table.stream(1, &mut sent, SECOND);
+    table.answer(Answer::Record);
+    table.finish(&mut sent);
+    table.nodes.remove(&1);
+    table.nodes.remove(&PHONE);
+    table.run(10 * SECOND);
+    let lost = std::rc::Rc::new(std::cell::Cell::new(0));
+    let seen = std::rc::Rc::clone(&lost);
+    table.drop = Box::new(move |from, _, datagram, _| {
+        let is_lost = from == CLONE && seen.get() < 2 && has_end_mark(datagram);
+        seen.set(seen.get() + u32::from(is_lost));
+        is_lost
+    });
+    table.add(PHONE, with_key(Role::Peer, PHONE, &[CLONE]));
+    table.run(10 * SECOND);
+    assert!(lost.get() > 0);
+    let ended = Event::Playout {
+        swarm: 0,
+        release: Release::Ended,
+    };
+    assert!(table.events[&PHONE].contains(&ended));
+}
+
+#[test]
+fn the_list_of_keys_can_grow_and_shrink() {
+    let (mut table, mut sent) = world(true);
+    table.stream(1, &mut sent, 2 * SECOND);
+    let request = table.request();
+    let keys = [own_key(STRANGER).peer_key().expect("Ed25519")];
+    table.node(CLONE).set_phones(&BTreeSet::from(keys));
+    table.add(STRANGER, with_key(Role::Peer, STRANGER, &[CLONE]));
+    table.stream(1, &mut sent, 2 * SECOND);
+    assert_eq!(notices(&table, STRANGER), 1);
+    // Whoever was asked and is on the list no more has nothing to say.
+    table.forge(PHONE, request, Answer::Record);
+    assert_eq!(answers(&table, CLONE), []);
+    assert_eq!(table.received(), 0);
+}
+
+#[test]
 fn ignore_takes_nothing() {
     let (mut table, mut sent) = world(true);
     table.stream(1, &mut sent, 2 * SECOND);
