@@ -184,6 +184,8 @@ impl Registry {
                 "swarm_id: the peer is not in this swarm".to_owned(),
             ));
         }
+        // Said to this tracker, whoever had the last word about him before: the others have to hear it.
+        self.note_heard(no);
         self.drop_member(&swarm);
         self.placement.on_gone(now, &swarm, no);
         self.stats.leaves_total += 1;

@@ -230,3 +230,25 @@ fn what_makes_no_sense_is_not_taken() {
     small.handle_timeout(at(3601));
     assert_eq!(small.stats().peers, 0);
 }
+
+#[test]
+fn whoever_leaves_here_is_gone_there_although_others_had_the_last_word_about_him() {
+    let (mut one, mut other) = pair();
+    film(&mut one);
+    let mut told = Vec::new();
+    while let Some(shared) = one.poll_shared(at(0)) {
+        assert!(other.on_shared(at(0), &shared));
+        told.push(shared);
+    }
+    // After the store was away, its old keys are read again: also what this tracker had told itself.
+    for shared in &told {
+        assert!(one.on_shared(at(1), shared));
+    }
+    post(&mut one, 2, "192.0.2.2:40000", leave("relay", SWARM));
+    assert_eq!(tell(2, &mut one, &mut other), 1);
+    assert_eq!(other.stats().peers, 1);
+    // And who says goodbye to a tracker that he never spoke to.
+    post(&mut other, 3, "192.0.2.1:40000", leave("source", SWARM));
+    assert_eq!(tell(3, &mut other, &mut one), 1);
+    assert_eq!(one.stats().peers, 0);
+}
