@@ -100,13 +100,54 @@ pub(crate) fn check_record(line: &str) {
     }
 }
 
+/// Tests that run, and whether one of them is a crowd.
+static RUNNING: (Mutex<(usize, bool)>, Condvar) = (Mutex::new((0, false)), Condvar::new());
+
+/// The turn of a test: others may run beside it, or none, while it takes all of the machine.
+#[derive(Debug)]
+struct Turn;
+
+impl Turn {
+    fn take(is_crowd: bool) -> Self {
+        let (running, changed) = &RUNNING;
+        let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who waits to be alone keeps nobody from starting: a test may have two places.
+        let may_not = |(tests, crowd): &mut (usize, bool)| *crowd || (is_crowd && *tests > 0);
+        let mut running = changed
+            .wait_while(running, may_not)
+            .unwrap_or_else(PoisonError::into_inner);
+        running.0 += 1;
+        running.1 = is_crowd;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (running, changed) = &RUNNING;
+        let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.0 -= 1;
+        running.1 = false;
+        changed.notify_all();
+    }
+}
+
 /// A directory in which a test keeps everything.
 #[derive(Debug)]
-pub(crate) struct Place(TempDir);
+pub(crate) struct Place(TempDir, Turn);
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
+        Self::with(Turn::take(false))
+    }
+
+    /// The same for a test with so many programs that others beside it would not be on time.
+    pub(crate) fn alone() -> Self {
+        Self::with(Turn::take(true))
+    }
+
+    fn with(turn: Turn) -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"), turn)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

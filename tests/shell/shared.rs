@@ -79,7 +79,7 @@ fn two_trackers_share_one_redis_and_nobody_notices_that_one_is_killed() {
     let peers = peers
         .and_then(|peers| peers.parse().ok())
         .unwrap_or(50_usize);
-    let place = Place::new();
+    let place = Place::alone();
     let mut killed = tracker(&place, "killed", &redis);
     let other = tracker(&place, "other", &redis);
     let (a, b) = (killed.address(), other.address());
