@@ -50,8 +50,8 @@ const DRAIN_SPAN: Duration = Duration::from_secs(5);
 const OUTPUT_SPAN: Duration = Duration::from_secs(2);
 /// How often what trackers are told is made anew; when it is sent, they say.
 const TELL_TRACKERS: Duration = Duration::from_secs(1);
-/// How long the goodbye to trackers may take.
-const LEAVE_SPAN: Duration = Duration::from_millis(300);
+/// How long the goodbye to trackers may take: four round trips of TLS to the other side of the world, and some.
+const LEAVE_SPAN: Duration = Duration::from_secs(1);
 
 /// What happens when the source closes the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -344,16 +344,14 @@ impl Announcer {
         self.is_wanting = is_wanting;
     }
 
-    /// Says goodbye to every tracker, once; nothing else is said afterwards.
+    /// Says goodbye to every tracker, once; nothing else is said afterwards. What is under way is not waited for: who ends
+    /// with the channel often asks for parents in that moment, and there is no time for an answer.
     pub fn leave(&mut self) {
         self.is_leaving = true;
         for tracker in &mut self.trackers {
-            if tracker
-                .request
-                .as_ref()
-                .is_some_and(|request| !request.is_sent)
-            {
-                tracker.request = None;
+            if let Some(request) = tracker.request.take() {
+                // A tracker that is just told of us may know us before the answer is here.
+                tracker.is_registered |= request.is_sent && request.kind == Kind::Join;
             }
         }
     }
@@ -394,14 +392,18 @@ impl Announcer {
         let Some(request) = tracker.request.take_if(|request| request.is_sent) else {
             return;
         };
-        let response = answer.and_then(|body| {
-            let response =
-                Response::from_json(body.as_bytes()).map_err(|error| error.to_string())?;
-            if response.transaction_id != request.transaction_id {
-                return Err("answers another transaction".to_owned());
+        let read =
+            |body: String| Response::from_json(body.as_bytes()).map_err(|error| error.to_string());
+        let response = match answer.and_then(read) {
+            Ok(response) if response.transaction_id == request.transaction_id => Ok(response),
+            // To what was under way when we said goodbye.
+            Ok(_) if self.is_leaving => {
+                tracker.request = Some(request);
+                return;
             }
-            Ok(response)
-        });
+            Ok(_) => Err("answers another transaction".to_owned()),
+            Err(why) => Err(why),
+        };
         match response {
             Ok(response) => self.judge(now, index, request, response),
             Err(why) => self.fail(now, index, request, why),

@@ -347,6 +347,28 @@ fn goodbye_is_said_once_to_those_who_know_us() {
 }
 
 #[test]
+fn goodbye_does_not_wait_for_what_is_under_way() {
+    let mut registry = registry();
+    let from = "192.0.2.1:9".parse().expect("an address");
+    let mut peer = Announcer::new(at(0), identity("source", Role::Source), 1, rng(1));
+    let answer = |registry: &mut Registry, body: &str| {
+        Ok(registry.handle_body(at(0), from, body.as_bytes()).body)
+    };
+    // Told of us, and killed before the answer is here.
+    let (_, join) = peer.poll_request(at(0)).expect("JOIN");
+    let joined = answer(&mut registry, &join);
+    peer.leave();
+    let (_, leave) = peer.poll_request(at(0)).expect("LEAVE");
+    assert!(leave.contains("LEAVE"), "{leave}");
+    peer.handle_response(at(0), 0, joined);
+    assert!(!peer.is_gone(), "that answered something else");
+    let left = answer(&mut registry, &leave);
+    peer.handle_response(at(0), 0, left);
+    assert!(peer.is_gone());
+    assert_eq!(registry.stats().peers, 0);
+}
+
+#[test]
 fn a_tracker_without_the_extension_is_spoken_to_without_it() {
     let refuse = r#"{"PPSPTrackerProtocol":{"version":1,"response_type":1,"error_code":1,"transaction_id":"ID"}}"#;
     let accept = r#"{"PPSPTrackerProtocol":{"version":1,"response_type":0,"error_code":0,"transaction_id":"ID",
