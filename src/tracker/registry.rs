@@ -287,7 +287,8 @@ impl Registry {
         };
         match answer {
             Ok(mut response) => {
-                self.give_tickets(now, ip, request, user.as_deref(), &mut response);
+                let sells = allowed.is_some();
+                self.give_tickets(now, ip, request, user.as_deref(), sells, &mut response);
                 if request.ext.is_some() {
                     response.report_interval_s = Some(self.config.report_interval.as_secs().max(1));
                 }

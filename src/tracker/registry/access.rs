@@ -131,6 +131,7 @@ impl Registry {
         from: IpAddr,
         request: &Request,
         user: Option<&str>,
+        sells: bool,
         response: &mut Response,
     ) {
         let Some(ext) = &request.ext else {
@@ -165,7 +166,9 @@ impl Registry {
             }
             return;
         }
-        if let (true, Some(addr), Some(swarm_id)) = (ext.certify, addr, &swarm_id) {
+        // Where streams are sold nobody hangs below whom neighbours tell of: that is for the provider to say.
+        let certifies = ext.certify && !sells;
+        if let (true, Some(addr), Some(swarm_id)) = (certifies, addr, &swarm_id) {
             response.certificate = office.certify(now, ext.access.key, addr, swarm_id);
         }
         let is_new = matches!(request.body, Body::Connect(_));
