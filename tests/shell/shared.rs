@@ -34,6 +34,7 @@ fn seller(place: &Place, name: &str, redis: &Redis) -> Running {
 /// Waits until a tracker knows so many peers, by its last word and not by any before.
 fn knows(tracker: &Running, peers: u64) {
     let mut last = Value::Null;
+    // Sooner than whoever did not say goodbye is forgotten.
     for _ in 0..300 {
         tracker.interval();
         let records = tracker.records();
@@ -44,7 +45,8 @@ fn knows(tracker: &Running, peers: u64) {
             return;
         }
     }
-    panic!("{last} peers, waited for {peers}");
+    let overview = get(&tracker.address(), "/v1/overview");
+    panic!("{last} peers, waited for {peers}: {overview}");
 }
 
 /// Who is on the channel, as a tracker shows it.
