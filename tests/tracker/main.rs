@@ -24,6 +24,7 @@ mod garbage;
 mod limits;
 mod page;
 mod provider;
+mod redirects;
 mod states;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";
