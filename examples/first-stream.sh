@@ -78,8 +78,8 @@ start() { # NAME TOOL ARGUMENTS...: starts a tool on a free port, with records i
     "$P2PS_BIN/p2ps-$tool" --listen 127.0.0.1:0 --stats "$work/$name.jsonl" --no-progress "$@" <&0 2>"$work/$name.log" &
     pid[$name]=$!
 }
-value() { # NAME EVENT FIELD: that field of the last such record
-    grep -s "^{\"event\":\"$2\".*\"$3\":" "$work/$1.jsonl" | tail -n 1 |
+value() { # NAME EVENT FIELD [head]: that field of the last such record, or of the first
+    grep -s "^{\"event\":\"$2\".*\"$3\":" "$work/$1.jsonl" | "${4:-tail}" -n 1 |
         grep -o "\"$3\":\(\[[^]]*\]\|\"[^\"]*\"\|[^,}]*\)" | head -n 1 |
         sed 's/^[^:]*://; s/^\["\([^"]*\)".*/\1/; s/"//g'
 }
@@ -132,8 +132,10 @@ swarm=$(value source start swarm)
 
 start relay relay --channel film --tracker "$tracker" --max-children 2
 await relay '"state":"buffering"'
-start peer1 peer "p2ps://$tracker/film" -o "$work/peer1.ts"
-start peer2 peer "p2ps://$tracker/film" -o "$work/peer2.ts"
+# The tracker may well name one of these two to the other: the tree is as drawn because they prefer the relay.
+relay=$(value relay start listen)
+start peer1 peer "p2ps://$tracker/film" --parent "$relay" -o "$work/peer1.ts"
+start peer2 peer "p2ps://$tracker/film" --parent "$relay" -o "$work/peer2.ts"
 address peer1
 first=$(value peer1 start listen)
 # These two know no tracker: the channel and the address of a parent are enough.
@@ -195,7 +197,8 @@ for one in "${peers[@]}"; do
     if ((bytes > 0 && bytes <= total)) && [ "$sum" = "$(sha256sum <"$work/$one.ts")" ] &&
         [ "${sum%% *}" = "$(value "$one" end media_sha256)" ]; then same=yes; fi
     [ "$same" = yes ] || fault "$one: not the bytes of the source"
-    parent=${name_of[$(value "$one" state address)]-?}
+    # The first: when the channel ends, and its parent with it, a peer turns to another for what it may lack.
+    parent=${name_of[$(value "$one" state address head)]-?}
     [ "$parent" = "${wanted[$one]}" ] || fault "$one: fed by $parent, not by ${wanted[$one]}"
     join=$(value "$one" end join_ms) p50=$(value "$one" end age_p50_ms) p99=$(value "$one" end age_p99_ms)
     loss=$(value "$one" end loss_ratio)
