@@ -40,6 +40,11 @@ const LOOKED_AT_MAX: usize = 64;
 pub const MEMBERS_MAX: usize = 32;
 /// Members called at once when nobody else is left, and again after a while.
 const OFFERED: (usize, Duration) = (4, Duration::from_secs(5));
+/// Trackers know better who has the stream: they get so long to name somebody, and longer when they answered just now,
+/// for they are asked again after a second.
+const TRACKERS_FIRST: Duration = Duration::from_millis(500);
+const TRACKERS_ANSWERING: (Duration, Duration) =
+    (Duration::from_secs(2), Duration::from_millis(1500));
 /// Ticks between two rounds of questions: a second.
 const ROUND_TICKS: u64 = 10;
 
@@ -86,6 +91,31 @@ pub(super) struct Members {
     own: Option<(Option<SocketAddr>, Bytes)>,
     known: BTreeMap<SocketAddr, Bytes>,
     offered_at: Option<Instant>,
+    /// When a tracker last named candidates.
+    told_at: Option<Instant>,
+    /// Since when nobody is left to call.
+    alone_since: Option<Instant>,
+}
+
+impl Members {
+    /// A tracker named candidates.
+    pub(super) const fn on_told(&mut self, now: Instant) {
+        self.told_at = Some(now);
+    }
+
+    /// Somebody became our parent.
+    pub(super) const fn on_parent(&mut self) {
+        self.alone_since = None;
+    }
+
+    /// Whether trackers had the time to name somebody. To be asked as long as nobody is left to call.
+    fn is_their_turn(&mut self, now: Instant) -> bool {
+        let since = *self.alone_since.get_or_insert(now);
+        let (lately, longer) = TRACKERS_ANSWERING;
+        let is_answering = self.told_at.is_some_and(|at| now - at < lately);
+        let patience = if is_answering { longer } else { TRACKERS_FIRST };
+        now - since >= patience
+    }
 }
 
 impl Node {
@@ -291,7 +321,7 @@ impl Node {
         let was_lately = members
             .offered_at
             .is_some_and(|last| now - last < OFFERED.1);
-        if was_lately || members.known.is_empty() {
+        if !members.is_their_turn(now) || was_lately || members.known.is_empty() {
             return false;
         }
         members.offered_at = Some(now);
@@ -320,5 +350,33 @@ impl Node {
             }
         }
         left < OFFERED.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trackers_name_somebody_before_neighbours_do() {
+        let at = |ms: u64| Instant::from_micros(ms * 1000);
+        // When a tracker answered last, when nobody was left to call, when members are called.
+        for (told, alone, called) in [
+            (None, 5000, 5500),
+            (Some(1000), 5000, 5500),
+            (Some(4990), 5000, 6500),
+            (Some(5010), 5000, 6500),
+        ] {
+            let mut members = Members::default();
+            if let Some(told) = told {
+                members.on_told(at(told));
+            }
+            let turn = (alone..)
+                .step_by(100)
+                .find(|&ms| members.is_their_turn(at(ms)));
+            assert_eq!(turn, Some(called), "{told:?}");
+            members.on_parent();
+            assert!(!members.is_their_turn(at(called)), "alone anew");
+        }
     }
 }

@@ -329,6 +329,7 @@ impl Node {
     pub fn set_candidates(&mut self, now: Instant, swarm: usize, addrs: &[SocketAddr]) {
         if let Some(swarm) = self.swarms.get_mut(swarm) {
             swarm.candidates.replace_found(addrs);
+            swarm.members.on_told(now);
         }
         self.drive_parents(now, swarm);
     }

@@ -127,6 +127,7 @@ impl Node {
                     }
                     swarm.last_train = None;
                     swarm.jitter.on_sender_changed();
+                    swarm.members.on_parent();
                 }
                 self.subscribe(now, at);
                 self.note_plain_parent(now, index, at);
