@@ -33,6 +33,11 @@ pub enum Event {
         /// Whether it is the first one.
         first: bool,
     },
+    /// The parent, which we had before the stream reached it, knows its way to the source now: we have something to give.
+    Rooted {
+        /// Which channel.
+        swarm: usize,
+    },
     /// There is no parent any more.
     ParentLost {
         /// Which channel.

@@ -217,6 +217,9 @@ struct Tracker {
     connect_at: Instant,
     report_at: Instant,
     reported_at: Instant,
+    /// Whether others wait for us to say that the stream is here, and when that was last said at once.
+    is_awaited: bool,
+    hurried_at: Option<Instant>,
     /// Whether something changed that others wait for since the last request was made.
     has_news: bool,
     find_at: Instant,
@@ -236,7 +239,11 @@ struct Tracker {
 impl Tracker {
     /// When news may be told.
     fn soon(&self, now: Instant) -> Instant {
-        (self.reported_at + REPORT_SOON).max(now)
+        let was_lately = |at| now - at < REPORT_SOON;
+        match self.is_awaited && !self.hurried_at.is_some_and(was_lately) {
+            true => now,
+            false => (self.reported_at + REPORT_SOON).max(now),
+        }
     }
 }
 
@@ -268,6 +275,8 @@ impl Announcer {
             connect_at: now,
             report_at: now,
             reported_at: now,
+            is_awaited: false,
+            hurried_at: None,
             has_news: false,
             find_at: now,
             find_pause: FIND_PAUSE.0,
@@ -304,16 +313,20 @@ impl Announcer {
         self.identity.swarm_id.as_deref()
     }
 
-    /// Takes what the next request will say; a parent found or lost, and slots used up or free again, are told soon.
+    /// Takes what the next request will say; a parent found or lost, and slots used up or free again, are told soon, and
+    /// at once that the stream is here, for newcomers are sent to those alone who have it.
     pub fn set_facts(&mut self, now: Instant, facts: Facts) {
         let has_room = |facts: &Facts| facts.slots_free.is_some_and(|slots| slots > 0);
         let is_news = facts.depth != self.facts.depth
             || facts.parent != self.facts.parent
             || has_room(&facts) != has_room(&self.facts);
+        let has_come = facts.depth.is_some() && self.facts.depth.is_none();
+        let has_gone = facts.depth.is_none();
         self.facts = facts;
         if is_news {
             for tracker in &mut self.trackers {
                 tracker.has_news = true;
+                tracker.is_awaited = (tracker.is_awaited || has_come) && !has_gone;
                 tracker.report_at = tracker.report_at.min(tracker.soon(now));
             }
         }
@@ -480,6 +493,9 @@ impl Announcer {
                 // Every request carries the facts.
                 tracker.reported_at = now;
                 tracker.has_news = false;
+                if std::mem::take(&mut tracker.is_awaited) {
+                    tracker.hurried_at = Some(now);
+                }
             }
             tracker.request = Some(Outgoing {
                 kind,

@@ -90,9 +90,12 @@ impl Engine {
                 peer,
                 first,
             } => {
+                self.tell_trackers(now);
                 self.want_parents(now, swarm, false);
                 self.reporter.parent(now, swarm, addr, peer, first);
             }
+            // Trackers send newcomers to those alone who have the stream.
+            Event::Rooted { .. } => self.tell_trackers(now),
             Event::ParentLost {
                 swarm,
                 addr,

@@ -104,6 +104,55 @@ fn a_viewer_before_the_source_gets_its_parents_when_the_source_comes() {
 }
 
 #[test]
+fn who_has_just_come_says_at_once_that_it_has_the_stream() {
+    let mut registry = registry();
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
+    source.set_facts(at(0), source_facts());
+    let mut relay = Announcer::new(at(0), identity("relay", Role::Relay), 1, rng(1));
+    run(&mut registry, &mut [&mut source, &mut relay], 0, 100);
+    let facts = Facts {
+        depth: Some(2),
+        slots_free: Some(3),
+        ..Facts::default()
+    };
+    relay.set_facts(at(100), facts.clone());
+    let mut viewer = Announcer::new(at(200), identity("viewer", Role::Peer), 1, rng(3));
+    run(
+        &mut registry,
+        &mut [&mut source, &mut relay, &mut viewer],
+        100,
+        300,
+    );
+    let named = events(&mut viewer)
+        .into_iter()
+        .find_map(|event| match event {
+            Event::Parents(parents) => Some(parents),
+            _ => None,
+        });
+    assert_eq!(named.expect("a list").len(), 2, "the source and the relay");
+    // Whoever gets it and loses it all the time says so once a second.
+    let reports = registry.stats().reports_total;
+    for step in 3..11 {
+        let depth = (step % 2 == 0).then_some(2);
+        let now = step * 100;
+        relay.set_facts(
+            at(now),
+            Facts {
+                depth,
+                ..facts.clone()
+            },
+        );
+        run(
+            &mut registry,
+            &mut [&mut source, &mut relay],
+            now,
+            now + 100,
+        );
+    }
+    assert_eq!(registry.stats().reports_total, reports);
+}
+
+#[test]
 fn reports_keep_the_registration_and_finds_go_on_while_wanted() {
     let mut registry = registry();
     let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
