@@ -72,14 +72,19 @@ impl Node {
     ) {
         match extension {
             Extension::Hello(hello) => {
-                if let Some(channel) = self.channels.get_mut(at)
-                    && channel.hello.replace(hello).is_none()
-                    && channel.port == Port::Listen
-                {
-                    // Who called introduced itself with its last handshake datagram; now it learns who we are.
-                    let ours = self.hello();
-                    self.send_extension(now, at, ours);
-                    self.challenge_caller(now, at);
+                let Some(channel) = self.channels.get_mut(at) else {
+                    return;
+                };
+                let is_new = channel.hello.replace(hello).is_none();
+                match channel.port {
+                    Port::Listen if is_new => {
+                        // Who called introduced itself with its last handshake datagram; now it learns who we are.
+                        let ours = self.hello();
+                        self.send_extension(now, at, ours);
+                        self.challenge_caller(now, at);
+                    }
+                    Port::Listen => {}
+                    Port::Dial => self.break_ring(now, at),
                 }
             }
             Extension::Subscribe(subscribe) => self.on_subscribe(now, at, &subscribe),
@@ -232,6 +237,17 @@ impl Node {
         self.send_extension(now, at, Extension::SubscribeReply(reply));
     }
 
+    /// Whether a remote is, or is to be, our parent: then it cannot be our child too. Of two that ask each other at the
+    /// same time the one with the lesser name gets its way.
+    fn is_asked(&self, swarm: usize, peer: PeerId) -> bool {
+        let parent = self.swarms.get(swarm).and_then(|it| it.parent);
+        let Some(parent) = parent.and_then(|at| self.channels.get(at)) else {
+            return false;
+        };
+        let has_agreed = parent.subscription.is_some_and(|it| it.accepted);
+        parent.peer_id() == Some(peer) && (has_agreed || self.peer_id < peer)
+    }
+
     /// Whether a remote may become our child.
     fn judge(&self, at: usize) -> u8 {
         let Some(channel) = self.channels.get(at) else {
@@ -244,10 +260,10 @@ impl Node {
             return SubscribeReply::NOT_HAVE;
         }
         let path = self.path(channel.swarm);
-        if channel
-            .peer_id()
-            .is_some_and(|peer| peer == self.peer_id || path.contains(&peer))
-        {
+        let is_above = |peer: PeerId| {
+            peer == self.peer_id || path.contains(&peer) || self.is_asked(channel.swarm, peer)
+        };
+        if channel.peer_id().is_some_and(is_above) {
             return SubscribeReply::LOOP;
         }
         if path.len() >= PATH_MAX {
@@ -287,6 +303,7 @@ impl Node {
             .map(|block| block.path)
             .unwrap_or_default();
         let in_loop = path.contains(&self.peer_id);
+        let had_root = channel.status.as_ref().is_some_and(|it| it.depth > 0);
         if !in_loop
             && status.depth > 0
             && channel.initiated
@@ -302,8 +319,12 @@ impl Node {
             cumulative_latency_us: status.cumulative_latency_us,
             path: path.into_iter().take(PATH_MAX + 1).collect(),
         });
-        if in_loop && channel.is_parent() {
-            let (index, addr) = (channel.swarm, channel.addr);
+        let (index, addr, is_asked) = (channel.swarm, channel.addr, channel.is_parent());
+        let swarm = self.swarms.get(index);
+        if status.depth > 0 && !had_root && swarm.is_some_and(|it| it.parent == Some(at)) {
+            self.push_event(Event::Rooted { swarm: index });
+        }
+        if in_loop && is_asked {
             if let Some(swarm) = self.swarms.get_mut(index) {
                 swarm
                     .candidates
@@ -346,8 +367,8 @@ impl Node {
         Some(cumulative(parent, self.hop_latency(swarm)?))
     }
 
-    /// Whether a path to the source is known.
-    fn depth(&self, swarm: usize) -> u8 {
+    /// Our level, the source's is 1; none (0) while no path to the source is known.
+    pub(super) fn depth(&self, swarm: usize) -> u8 {
         let rooted = self.swarms.get(swarm).is_some_and(|stream| {
             stream.is_source()
                 || stream

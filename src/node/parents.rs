@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Event, Loss, Node, StartFrom};
 use crate::chunk::ChunkIndex;
-use crate::peer::channel::{Channel, Phase, Subscription};
+use crate::peer::channel::{Channel, Phase, RemoteStatus, Subscription};
 use crate::store::MunroIndex;
 use crate::time::Instant;
 use crate::wire::{Entry, Extension, Mask, Subscribe, SubscribeReply};
@@ -136,11 +136,48 @@ impl Node {
         }
     }
 
+    /// Whether what a remote has comes from us, as it says itself or as it asked us to.
     pub(super) fn leads_through_us(&self, channel: &Channel) -> bool {
-        channel
-            .status
-            .as_ref()
-            .is_some_and(|status| status.path.contains(&self.peer_id))
+        let says_so = |status: &RemoteStatus| status.path.contains(&self.peer_id);
+        channel.status.as_ref().is_some_and(says_so) || self.is_our_child(channel)
+    }
+
+    /// Whoever is asked for the stream turns out to have asked us before: of the two the one with the lesser name gets its
+    /// way.
+    pub(super) fn break_ring(&mut self, now: Instant, at: usize) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        let yields = channel.peer_id().is_some_and(|peer| peer < self.peer_id);
+        if channel.is_parent() && yields && self.is_our_child(channel) {
+            self.unsubscribe(now, at);
+            let retry = Duration::from_secs(5);
+            self.give_up_subscription(now, at, SubscribeReply::LOOP, retry);
+        }
+    }
+
+    /// Tells a remote to push no more.
+    fn unsubscribe(&mut self, now: Instant, at: usize) {
+        let Some(channel) = self.channels.get(at) else {
+            return;
+        };
+        let substreams = self
+            .swarms
+            .get(channel.swarm)
+            .map_or(1, |swarm| swarm.terms.format.substreams);
+        let mask = Mask::all(substreams);
+        self.send_extension(now, at, Extension::Unsubscribe { mask, reason: 0 });
+    }
+
+    fn is_our_child(&self, remote: &Channel) -> bool {
+        let Some((peer, swarm)) = remote.peer_id().zip(self.swarms.get(remote.swarm)) else {
+            return false;
+        };
+        let mut children = swarm
+            .children
+            .iter()
+            .filter_map(|&at| self.channels.get(at));
+        children.any(|child| child.peer_id() == Some(peer))
     }
 
     /// A plain remote cannot be subscribed to; what it announced already is asked for.
@@ -381,7 +418,6 @@ impl Node {
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
-        let substreams = swarm.terms.format.substreams;
         if swarm.parent == Some(at) {
             swarm.parent = None;
             swarm.repair.forget_announced();
@@ -390,14 +426,7 @@ impl Node {
         if swarm.successor == Some(at) {
             swarm.successor = None;
         }
-        self.send_extension(
-            now,
-            at,
-            Extension::Unsubscribe {
-                mask: Mask::all(substreams),
-                reason: 0,
-            },
-        );
+        self.unsubscribe(now, at);
         self.push_event(Event::ParentLost {
             swarm: index,
             addr,
@@ -587,13 +616,7 @@ impl Node {
             if let Some(channel) = self.channels.get_mut(successor) {
                 channel.subscription = None;
             }
-            let substreams = self
-                .swarms
-                .get(index)
-                .map_or(1, |swarm| swarm.terms.format.substreams);
-            let mask = Mask::all(substreams);
-            let goodbye = Extension::Unsubscribe { mask, reason: 0 };
-            self.send_extension(now, successor, goodbye);
+            self.unsubscribe(now, successor);
         } else {
             self.check_at(index, now + PROBE_LEAST);
         }

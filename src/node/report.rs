@@ -118,7 +118,8 @@ impl Node {
         counters.neighbours = Some(neighbours.count() as u64);
         let mut path = self.path(swarm);
         path.pop();
-        counters.depth = (stream.is_source() || !path.is_empty()).then_some(path.len() as u64);
+        // Whose path begins at no source has no level.
+        counters.depth = u64::from(self.depth(swarm)).checked_sub(1);
         counters.root_path = path;
         if let Some(since) = stream.stalled_since {
             counters.stall_us += micros(now - since);

@@ -225,3 +225,41 @@ fn the_end_comes_from_a_neighbour_when_the_parent_keeps_it() {
     table.run(3 * SECOND);
     assert!(has_ended(&table, 4));
 }
+
+#[test]
+fn two_newcomers_who_know_each_other_alone_make_no_ring() {
+    for apart_ms in [0, 1, 5, 40, 100, 1100] {
+        let mut table = Table::new();
+        table.delay = |_, _| Duration::from_millis(5);
+        table.add(2, config(Role::Peer, 2, &[3], 500));
+        table.run(Duration::from_millis(apart_ms));
+        table.add(3, config(Role::Peer, 3, &[2], 500));
+        table.run(4 * SECOND);
+        let parents = |table: &Table, name: u16| table.nodes[&name].counters(table.now, 0).parents;
+        let both = [2, 3].map(|name| parents(&table, name));
+        assert!(
+            both == [Some(1), Some(0)] || both == [Some(0), Some(1)],
+            "{apart_ms} ms: {both:?}"
+        );
+        // Neither has a way to the source, so neither is at a level.
+        let depths = [2, 3].map(|name| table.nodes[&name].counters(table.now, 0).depth);
+        assert_eq!(depths, [None, None]);
+        table.add(1, config(Role::Source, 1, &[], 0));
+        let now = table.now;
+        for name in [2, 3] {
+            let node = table.nodes.get_mut(&name).unwrap();
+            let other = 5 - name;
+            let named = [addr(1, Port::Listen), addr(other, Port::Listen)];
+            node.set_candidates(now, 0, &named);
+        }
+        let mut sent = Vec::new();
+        table.stream(1, &mut sent, 3 * SECOND);
+        for name in [2, 3] {
+            assert_eq!(losses(&table, name), 0, "{apart_ms} ms");
+            let rooted = |event: &&Event| matches!(event, Event::Rooted { .. });
+            let count = table.events[&name].iter().filter(rooted).count();
+            assert_eq!(count, 1, "{apart_ms} ms, node {name}");
+            assert!(!table.played[&name].is_empty());
+        }
+    }
+}
