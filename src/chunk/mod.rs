@@ -1,8 +1,10 @@
 //! Names of chunks: one ([`ChunkIndex`]), several in a row ([`ChunkRange`]), an aligned run ([`Bin`]), any set
-//! ([`ChunkSet`]).
+//! ([`ChunkSet`]); and which of them one of several parents pushes ([`Layout`], [`Parts`]).
 
+mod layout;
 mod set;
 
+pub use layout::{Layout, Parts};
 pub use set::ChunkSet;
 
 use std::fmt;

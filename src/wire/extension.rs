@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::cursor::{DecodeError, Reader};
 use super::{Digest, EXTENSION_TYPE, Format};
-use crate::chunk::{ChunkIndex, ChunkRange};
+use crate::chunk::{ChunkIndex, ChunkRange, Parts};
 use crate::ids::{PeerId, PeerKey};
 use crate::time::NtpTime;
 
@@ -36,6 +36,16 @@ impl Mask {
     /// None of them.
     pub fn none(substreams: u16) -> Self {
         Self(vec![0; bytes_of(substreams)])
+    }
+
+    /// A few of up to eight substreams.
+    pub fn from_parts(parts: Parts) -> Self {
+        Self(vec![parts.to_bits().reverse_bits()])
+    }
+
+    /// Its first eight substreams.
+    pub fn parts(&self) -> Parts {
+        Parts::from_bits(self.0.first().copied().unwrap_or(0).reverse_bits())
     }
 
     /// Adds a substream; one outside the layout changes nothing.
@@ -100,10 +110,15 @@ pub struct Hello {
 /// Where a subscription to one substream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which substream.
+    /// Which substream, or [`ALL`](Self::ALL).
     pub substream: u8,
     /// Its first chunk, for [`Subscribe::EXACT`].
     pub from_chunk: ChunkIndex,
+}
+
+impl Entry {
+    /// Every substream, for whoever does not know yet how many there are.
+    pub const ALL: u8 = u8::MAX;
 }
 
 /// 65 SUBSCRIBE: push me every chunk from there on.
