@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::push::send;
 use super::{Event, Node, Port};
+use crate::chunk::Parts;
 use crate::ids::{ChannelId, PeerKey};
 use crate::integrity::key::SigningKey;
 use crate::peer::auth::{AuthError, Connection, Exchange, Identity};
@@ -386,7 +387,7 @@ impl Node {
                     Err(why) => {
                         let child = self.channels.get(at).and_then(|it| it.subscriber.as_ref());
                         let id = child.map_or(0, |child| child.id);
-                        self.on_unsubscribe(at);
+                        self.on_unsubscribe(at, Parts::ALL);
                         self.refuse_entry(now, at, id, why);
                     }
                 }

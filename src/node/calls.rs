@@ -133,13 +133,15 @@ impl Node {
                 && !channel.is_in_doubt(PROBES_MAX)
                 && !swarm.candidates.is_refused(now, channel.addr)
             {
-                let is_used = swarm.parent == Some(at) || swarm.successor == Some(at);
+                let is_used =
+                    swarm.parent == Some(at) || swarm.successor == Some(at) || swarm.shares.has(at);
                 let rank = swarm.candidates.rank(channel.addr);
                 spare.push((if is_used { 0 } else { rank.saturating_add(1) }, at));
             }
         }
         spare.sort_unstable();
-        for (_, at) in spare.into_iter().skip(SUPPLIERS_WANTED) {
+        let used = spare.iter().filter(|(rank, _)| *rank == 0).count();
+        for (_, at) in spare.into_iter().skip(SUPPLIERS_WANTED.max(used)) {
             self.close_channel(now, at, Loss::Left);
         }
     }

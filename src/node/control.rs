@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use super::push::send;
 use super::{Event, Loss, Node, Port};
-use crate::chunk::{ChunkIndex, ChunkSet};
+use crate::chunk::{ChunkIndex, ChunkSet, Layout, Parts};
 use crate::ids::PeerId;
 use crate::peer::channel::{Channel, PATH_MAX, Phase, RemoteStatus, Subscriber};
 use crate::qos::latency::cumulative;
 use crate::store::MunroIndex;
 use crate::time::{Instant, micros};
-use crate::wire::{Extension, Hello, Mask, Message, PathBlock, Status, Subscribe, SubscribeReply};
+use crate::wire::{
+    Entry, Extension, Hello, Mask, Message, PathBlock, Status, Subscribe, SubscribeReply,
+};
 
 /// Ticks from one STATUS to the next: one second.
 const STATUS_TICKS: u64 = 10;
@@ -25,6 +27,8 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const LEASE_MAX: Duration = Duration::from_secs(30);
 /// Pushed and not acknowledged for this long: given up.
 const ACK_WAIT: Duration = Duration::from_secs(1);
+/// Ways that substreams may come.
+const PATH_BLOCKS_MAX: usize = Layout::SUBSTREAMS_MAX as usize;
 /// When to ask again after a refusal.
 const RETRY_FULL: Duration = Duration::from_secs(2);
 
@@ -89,7 +93,7 @@ impl Node {
             }
             Extension::Subscribe(subscribe) => self.on_subscribe(now, at, &subscribe),
             Extension::SubscribeReply(reply) => self.on_subscribe_reply(now, at, &reply),
-            Extension::Unsubscribe { .. } => self.on_unsubscribe(at),
+            Extension::Unsubscribe { mask, .. } => self.on_unsubscribe(at, mask.parts()),
             Extension::Status(status) => self.on_status(now, at, status),
             Extension::Probe { nonce, .. } => self.answer_probe(now, arrived, at, nonce),
             Extension::ProbeReply(reply) => self.on_probe_reply(now, arrived, at, &reply),
@@ -135,15 +139,25 @@ impl Node {
             .subscriber
             .as_ref()
             .is_some_and(|child| child.id == subscribe.id);
-        let reason = if repeated {
-            SubscribeReply::OK
+        let Some(swarm) = self.swarms.get(index) else {
+            return;
+        };
+        let one = |entry: &Entry| match entry.substream {
+            Entry::ALL => Parts::ALL,
+            substream => Parts::one(substream),
+        };
+        let asked = subscribe.entries.iter().map(one);
+        let asked = asked.fold(Parts::NONE, Parts::plus);
+        let layout = swarm.layout.unwrap_or_default();
+        let asked = asked.common(layout.all());
+        let (reason, parts) = if repeated {
+            (SubscribeReply::OK, asked)
         } else {
-            self.judge(at)
+            self.judge(at, asked)
         };
         let Some(swarm) = self.swarms.get_mut(index) else {
             return;
         };
-        let substreams = swarm.terms.format.substreams;
         if reason == SubscribeReply::OK && !repeated {
             let from = subscribe
                 .entries
@@ -168,6 +182,8 @@ impl Node {
                 let is_new = channel.subscriber.is_none();
                 channel.subscriber = Some(Subscriber {
                     id: subscribe.id,
+                    parts,
+                    places: layout.places(parts),
                     wants_hashes: subscribe.flags & Subscribe::SEND_HASHES != 0,
                     start,
                     begins_with_us,
@@ -197,7 +213,7 @@ impl Node {
         } else {
             let reply = SubscribeReply {
                 id: subscribe.id,
-                accepted: Mask::none(substreams),
+                accepted: Mask::from_parts(Parts::NONE),
                 reason,
                 retry_ms: RETRY_FULL.as_millis() as u32,
                 start: None,
@@ -229,7 +245,7 @@ impl Node {
         };
         let reply = SubscribeReply {
             id: child.id,
-            accepted: Mask::all(swarm.terms.format.substreams),
+            accepted: Mask::from_parts(child.parts),
             reason: SubscribeReply::OK,
             start: start.map(MunroIndex::first_chunk),
             ..SubscribeReply::default()
@@ -237,51 +253,75 @@ impl Node {
         self.send_extension(now, at, Extension::SubscribeReply(reply));
     }
 
-    /// Whether a remote is, or is to be, our parent: then it cannot be our child too. Of two that ask each other at the
-    /// same time the one with the lesser name gets its way.
-    fn is_asked(&self, swarm: usize, peer: PeerId) -> bool {
-        let parent = self.swarms.get(swarm).and_then(|it| it.parent);
-        let Some(parent) = parent.and_then(|at| self.channels.get(at)) else {
-            return false;
-        };
-        let has_agreed = parent.subscription.is_some_and(|it| it.accepted);
-        parent.peer_id() == Some(peer) && (has_agreed || self.peer_id < peer)
+    /// What a remote pushes to us, or is to push: that it cannot have from us too. Of two that ask each other at the same
+    /// time the one with the lesser name gets its way.
+    fn asked_of(&self, swarm: usize, peer: PeerId) -> Parts {
+        let parents = self.swarms.get(swarm).into_iter().flat_map(|swarm| {
+            let main = swarm.parent.into_iter();
+            main.chain(swarm.shares.channels())
+        });
+        let asked = parents.filter_map(|at| {
+            let parent = self.channels.get(at)?;
+            let subscription = parent.subscription?;
+            let stands = subscription.accepted || self.peer_id < peer;
+            (parent.peer_id() == Some(peer) && stands).then_some(subscription.parts)
+        });
+        asked.fold(Parts::NONE, Parts::plus)
     }
 
-    /// Whether a remote may become our child.
-    fn judge(&self, at: usize) -> u8 {
+    /// Whether a remote may become our child, and for what of the parts that it asks for.
+    fn judge(&self, at: usize, asked: Parts) -> (u8, Parts) {
         let Some(channel) = self.channels.get(at) else {
-            return SubscribeReply::POLICY;
+            return (SubscribeReply::POLICY, Parts::NONE);
         };
         if self.draining || self.closed {
-            return SubscribeReply::POLICY;
+            return (SubscribeReply::POLICY, Parts::NONE);
         }
-        if self.is_waiting(channel.swarm) && !self.is_phone(channel) {
-            return SubscribeReply::NOT_HAVE;
+        let has_nothing = self.is_waiting(channel.swarm) && !self.is_phone(channel);
+        if has_nothing || asked.is_empty() {
+            return (SubscribeReply::NOT_HAVE, Parts::NONE);
         }
-        let path = self.path(channel.swarm);
-        let is_above = |peer: PeerId| {
-            peer == self.peer_id || path.contains(&peer) || self.is_asked(channel.swarm, peer)
-        };
-        if channel.peer_id().is_some_and(is_above) {
-            return SubscribeReply::LOOP;
+        let blocks = self.paths(channel.swarm);
+        let mut granted = asked;
+        if let Some(peer) = channel.peer_id() {
+            granted = granted.minus(self.asked_of(channel.swarm, peer));
+            for (parts, path) in &blocks {
+                if peer == self.peer_id || path.contains(&peer) {
+                    granted = granted.minus(*parts);
+                }
+            }
         }
-        if path.len() >= PATH_MAX {
-            return SubscribeReply::DEPTH;
+        if granted.is_empty() {
+            return (SubscribeReply::LOOP, Parts::NONE);
+        }
+        if blocks.iter().any(|(_, path)| path.len() >= PATH_MAX) {
+            return (SubscribeReply::DEPTH, Parts::NONE);
         }
         if !channel.is_child() && self.slots_free() == 0 {
-            return SubscribeReply::FULL;
+            return (SubscribeReply::FULL, Parts::NONE);
         }
-        SubscribeReply::OK
+        (SubscribeReply::OK, granted)
     }
 
-    pub(super) fn on_unsubscribe(&mut self, at: usize) {
+    /// A child wants some substreams no more; without any it is none.
+    pub(super) fn on_unsubscribe(&mut self, at: usize, parts: Parts) {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
-        if channel.subscriber.take().is_none() {
+        let Some(child) = &mut channel.subscriber else {
+            return;
+        };
+        let layout = self
+            .swarms
+            .get(channel.swarm)
+            .and_then(|swarm| swarm.layout);
+        let layout = layout.unwrap_or_default();
+        child.parts = child.parts.minus(parts);
+        child.places = layout.places(child.parts);
+        if !child.parts.is_empty() {
             return;
         }
+        channel.subscriber = None;
         let (index, addr) = (channel.swarm, channel.addr);
         if let Some(swarm) = self.swarms.get_mut(index) {
             swarm.children.retain(|&child| child != at);
@@ -296,13 +336,22 @@ impl Node {
         if let Some(child) = &mut channel.subscriber {
             child.lease_end = now + child.lease;
         }
-        let path = status
-            .paths
-            .into_iter()
-            .next()
-            .map(|block| block.path)
-            .unwrap_or_default();
-        let in_loop = path.contains(&self.peer_id);
+        let mut paths: Vec<(Parts, Vec<PeerId>)> = Vec::with_capacity(1);
+        for block in status.paths.into_iter().take(PATH_BLOCKS_MAX) {
+            let path = block.path.into_iter().take(PATH_MAX + 1).collect();
+            paths.push((block.mask.parts(), path));
+        }
+        let told = RemoteStatus {
+            at: now,
+            head: status.heads.first().copied().unwrap_or_default(),
+            depth: status.depth,
+            slots_free: status.slots_free,
+            cumulative_latency_us: status.cumulative_latency_us,
+            paths,
+        };
+        // Before its first subscription there is nothing that could come back to us, but it shows that all does.
+        let asked = channel.subscription.map_or(Parts::ALL, |it| it.parts);
+        let in_loop = told.leads_through(self.peer_id, asked);
         let had_root = channel.status.as_ref().is_some_and(|it| it.depth > 0);
         if !in_loop
             && status.depth > 0
@@ -311,42 +360,59 @@ impl Node {
         {
             swarm.candidates.on_rooted_elsewhere(channel.addr);
         }
-        channel.status = Some(RemoteStatus {
-            at: now,
-            head: status.heads.first().copied().unwrap_or_default(),
-            depth: status.depth,
-            slots_free: status.slots_free,
-            cumulative_latency_us: status.cumulative_latency_us,
-            path: path.into_iter().take(PATH_MAX + 1).collect(),
-        });
-        let (index, addr, is_asked) = (channel.swarm, channel.addr, channel.is_parent());
+        channel.status = Some(told);
+        let (index, is_asked) = (channel.swarm, channel.is_parent());
         let swarm = self.swarms.get(index);
         if status.depth > 0 && !had_root && swarm.is_some_and(|it| it.parent == Some(at)) {
             self.push_event(Event::Rooted { swarm: index });
         }
         if in_loop && is_asked {
-            if let Some(swarm) = self.swarms.get_mut(index) {
-                swarm
-                    .candidates
-                    .on_below_us(now, addr, Duration::from_secs(5));
-            }
-            self.drop_parent(now, at, Loss::Loop);
+            self.leave_loop(now, index, at);
         }
     }
 
-    /// The peers from the source to us, ourselves last; only ourselves while there is no parent.
+    /// The peers from the source to us, ourselves last, for each group of substreams that come the same way; only ourselves
+    /// while there is no parent.
+    pub(super) fn paths(&self, index: usize) -> Vec<(Parts, Vec<PeerId>)> {
+        let through = |at: usize, substream: u8| {
+            let status = self.channels.get(at).and_then(|it| it.status.as_ref());
+            let above = status.map_or(&[][..], |status| status.path_of(substream));
+            let mut path: Vec<PeerId> = above.iter().copied().take(PATH_MAX).collect();
+            path.push(self.peer_id);
+            path
+        };
+        let Some(swarm) = self.swarms.get(index) else {
+            return Vec::new();
+        };
+        let mut paths: Vec<(Parts, Vec<PeerId>)> = Vec::with_capacity(1);
+        for (at, parts) in self.parents_of(index) {
+            for substream in parts.common(swarm.layout.unwrap_or_default().all()).iter() {
+                let (one, path) = (Parts::one(substream), through(at, substream));
+                match paths.iter_mut().find(|(_, known)| *known == path) {
+                    Some((along, _)) => *along = along.plus(one),
+                    None => paths.push((one, path)),
+                }
+            }
+        }
+        if paths.is_empty() {
+            paths.push((swarm.all_parts(), vec![self.peer_id]));
+        }
+        paths
+    }
+
+    /// The longest of them.
     pub(super) fn path(&self, swarm: usize) -> Vec<PeerId> {
-        let mut path = self
-            .swarms
-            .get(swarm)
-            .and_then(|swarm| swarm.parent)
-            .and_then(|at| self.channels.get(at))
-            .and_then(|channel| channel.status.as_ref())
-            .map(|status| status.path.clone())
-            .unwrap_or_default();
-        path.truncate(PATH_MAX);
-        path.push(self.peer_id);
-        path
+        let paths = self.paths(swarm).into_iter().map(|(_, path)| path);
+        paths.max_by_key(Vec::len).unwrap_or_default()
+    }
+
+    /// The same on the wire.
+    pub(super) fn path_blocks(&self, swarm: usize) -> Vec<PathBlock> {
+        let block = |(parts, path)| PathBlock {
+            mask: Mask::from_parts(parts),
+            path,
+        };
+        self.paths(swarm).into_iter().map(block).collect()
     }
 
     /// Hop latency from the parent: half the shortest of the recent round trips (algorithms §1.1, clocks unknown).
@@ -386,7 +452,7 @@ impl Node {
 
     fn status_for(&mut self, at: usize) -> Option<Extension> {
         let index = self.channels.get(at)?.swarm;
-        let path = self.path(index);
+        let paths = self.path_blocks(index);
         let depth = self.depth(index);
         let latency = self.cumulative_latency(index).map_or(0, micros);
         let slots_free = self.slots_free();
@@ -394,15 +460,11 @@ impl Node {
         let substreams = swarm.terms.format.substreams;
         let channel = self.channels.get_mut(at)?;
         channel.status_seq = channel.status_seq.wrapping_add(1);
-        let wanted = if channel.is_parent() {
-            Mask::all(substreams)
-        } else {
-            Mask::none(substreams)
-        };
+        let wanted = channel.subscription.map_or(Parts::NONE, |it| it.parts);
         Some(Extension::Status(Status {
             seq: channel.status_seq,
             heads: vec![swarm.head().unwrap_or_default(); usize::from(substreams)],
-            wanted,
+            wanted: Mask::from_parts(wanted),
             recv_kbps: u32::try_from(swarm.rate_bps / 1000).unwrap_or(u32::MAX),
             sent_kbps: u32::try_from(swarm.rate_bps / 1000 * swarm.children.len() as u64)
                 .unwrap_or(u32::MAX),
@@ -414,10 +476,7 @@ impl Node {
             uplink_kbps: self
                 .upload_limit_bps
                 .map_or(0, |bps| u32::try_from(bps / 1000).unwrap_or(u32::MAX)),
-            paths: vec![PathBlock {
-                mask: Mask::all(substreams),
-                path,
-            }],
+            paths,
         }))
     }
 
@@ -497,7 +556,7 @@ impl Node {
                 .as_ref()
                 .is_some_and(|child| now > child.lease_end)
             {
-                self.on_unsubscribe(at);
+                self.on_unsubscribe(at, Parts::ALL);
                 continue;
             }
             if channel

@@ -25,6 +25,7 @@ mod questions;
 mod receive;
 mod repair;
 mod report;
+mod shares;
 mod source;
 mod swarm;
 

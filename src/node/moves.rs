@@ -68,6 +68,9 @@ impl Node {
                     .get(at)
                     .is_some_and(|channel| channel.is_open() && !self.leads_through_us(channel));
                 if is_ready {
+                    if let Some(swarm) = self.swarms.get_mut(index) {
+                        swarm.shares.forget(at);
+                    }
                     self.subscribe(now, at);
                     if let Some(swarm) = self.swarms.get_mut(index) {
                         swarm.successor = Some(at);
@@ -105,7 +108,9 @@ impl Node {
         };
         let index = MunroIndex::of(chunk);
         let is_awaited = swarm.successor == Some(at) && swarm.wished.is_some();
-        if !is_awaited || swarm.newest.is_some_and(|newest| index < newest) {
+        let is_newest = swarm.newest.is_none_or(|newest| index >= newest);
+        // A helper may always be somewhat later than the main parent.
+        if !(is_awaited && is_newest || swarm.shares.awaits(at)) {
             return;
         }
         let leaf = swarm

@@ -445,6 +445,10 @@ impl Node {
         if swarm.successor == Some(at) {
             swarm.successor = None;
         }
+        if swarm.shares.has(at) {
+            swarm.shares.forget(at);
+            swarm.parent_check = now;
+        }
         if swarm.parent == Some(at) {
             swarm.parent = None;
             swarm.repair.forget_announced();

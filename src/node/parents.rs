@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use super::swarm::Swarm;
 use super::{Event, Loss, Node, StartFrom};
-use crate::chunk::ChunkIndex;
+use crate::chunk::{ChunkIndex, Parts};
 use crate::peer::channel::{Channel, Phase, RemoteStatus, Subscription};
 use crate::store::MunroIndex;
 use crate::time::Instant;
@@ -76,6 +77,7 @@ impl Node {
             None => self.choose_parent(now, index),
             Some(parent) => self.watch_parent(now, index, parent),
         }
+        self.drive_shares(now, index);
     }
 
     pub(super) fn check_at(&mut self, index: usize, at: Instant) {
@@ -121,6 +123,7 @@ impl Node {
             (Some((_, at)), _) => {
                 if let Some(swarm) = self.swarms.get_mut(index) {
                     swarm.parent = Some(at);
+                    swarm.shares.forget(at);
                     // It may have been about to take over: it cannot succeed itself.
                     if swarm.successor == Some(at) {
                         swarm.successor = None;
@@ -138,8 +141,12 @@ impl Node {
 
     /// Whether what a remote has comes from us, as it says itself or as it asked us to.
     pub(super) fn leads_through_us(&self, channel: &Channel) -> bool {
-        let says_so = |status: &RemoteStatus| status.path.contains(&self.peer_id);
-        channel.status.as_ref().is_some_and(says_so) || self.is_our_child(channel)
+        let parts = self
+            .swarms
+            .get(channel.swarm)
+            .map_or(Parts::ALL, Swarm::main_parts);
+        let says_so = |status: &RemoteStatus| status.leads_through(self.peer_id, parts);
+        channel.status.as_ref().is_some_and(says_so) || self.is_our_child(channel, parts)
     }
 
     /// Whoever is asked for the stream turns out to have asked us before: of the two the one with the lesser name gets its
@@ -149,7 +156,8 @@ impl Node {
             return;
         };
         let yields = channel.peer_id().is_some_and(|peer| peer < self.peer_id);
-        if channel.is_parent() && yields && self.is_our_child(channel) {
+        let parts = channel.subscription.map_or(Parts::NONE, |it| it.parts);
+        if yields && self.is_our_child(channel, parts) {
             self.unsubscribe(now, at);
             let retry = Duration::from_secs(5);
             self.give_up_subscription(now, at, SubscribeReply::LOOP, retry);
@@ -157,19 +165,21 @@ impl Node {
     }
 
     /// Tells a remote to push no more.
-    fn unsubscribe(&mut self, now: Instant, at: usize) {
-        let Some(channel) = self.channels.get(at) else {
-            return;
-        };
-        let substreams = self
-            .swarms
-            .get(channel.swarm)
-            .map_or(1, |swarm| swarm.terms.format.substreams);
-        let mask = Mask::all(substreams);
+    pub(super) fn unsubscribe(&mut self, now: Instant, at: usize) {
+        let index = self.channels.get(at).map(|channel| channel.swarm);
+        let swarm = index.and_then(|index| self.swarms.get(index));
+        let all = swarm.map_or(Parts::ALL, Swarm::all_parts);
+        self.unsubscribe_from(now, at, all);
+    }
+
+    /// Tells a remote not to push some substreams any more.
+    pub(super) fn unsubscribe_from(&mut self, now: Instant, at: usize, parts: Parts) {
+        let mask = Mask::from_parts(parts);
         self.send_extension(now, at, Extension::Unsubscribe { mask, reason: 0 });
     }
 
-    fn is_our_child(&self, remote: &Channel) -> bool {
+    /// Whether we push some of these substreams to a remote.
+    fn is_our_child(&self, remote: &Channel, parts: Parts) -> bool {
         let Some((peer, swarm)) = remote.peer_id().zip(self.swarms.get(remote.swarm)) else {
             return false;
         };
@@ -177,7 +187,10 @@ impl Node {
             .children
             .iter()
             .filter_map(|&at| self.channels.get(at));
-        children.any(|child| child.peer_id() == Some(peer))
+        children.any(|child| {
+            let pushed = child.subscriber.as_ref().map_or(Parts::NONE, |it| it.parts);
+            child.peer_id() == Some(peer) && !pushed.common(parts).is_empty()
+        })
     }
 
     /// A plain remote cannot be subscribed to; what it announced already is asked for.
@@ -197,8 +210,17 @@ impl Node {
         }
     }
 
-    /// Asks a remote to push.
+    /// Asks a remote to push what no helper pushes.
     pub(super) fn subscribe(&mut self, now: Instant, at: usize) {
+        let index = self.channels.get(at).map(|channel| channel.swarm);
+        if let Some(swarm) = index.and_then(|index| self.swarms.get(index)) {
+            let parts = swarm.main_parts();
+            self.subscribe_parts(now, at, parts);
+        }
+    }
+
+    /// Asks a remote to push some substreams.
+    pub(super) fn subscribe_parts(&mut self, now: Instant, at: usize, parts: Parts) {
         let id = (self.rng.next_u32() >> 16) as u16;
         let Some(channel) = self.channels.get_mut(at) else {
             return;
@@ -212,6 +234,8 @@ impl Node {
         channel.subscription = Some(Subscription {
             id,
             since: now,
+            parts,
+            is_overdone: false,
             resend,
             tries: 1,
             accepted: false,
@@ -246,14 +270,25 @@ impl Node {
             (None, StartFrom::Live) => (Subscribe::RANDOM_ACCESS, ChunkIndex::ZERO),
             (None, StartFrom::Oldest) => (Subscribe::OLDEST, ChunkIndex::ZERO),
         };
+        let entry = |substream| Entry {
+            substream,
+            from_chunk,
+        };
+        let entries = match swarm.layout {
+            Some(layout) => subscription
+                .parts
+                .common(layout.all())
+                .iter()
+                .map(entry)
+                .collect(),
+            None => vec![entry(Entry::ALL)],
+        };
+        let is_helper = swarm.shares.has(at);
         let message = Extension::Subscribe(Subscribe {
             id: subscription.id,
-            flags: Subscribe::SEND_HASHES,
+            flags: if is_helper { 0 } else { Subscribe::SEND_HASHES },
             from_mode,
-            entries: vec![Entry {
-                substream: 0,
-                from_chunk,
-            }],
+            entries,
             lease_ms: LEASE_MS,
             priority: 0,
         });
@@ -266,7 +301,9 @@ impl Node {
             return;
         };
         let has_begun = swarm.tune_in.is_some();
-        for at in [swarm.parent, swarm.successor].into_iter().flatten() {
+        let asked = [swarm.parent, swarm.successor].into_iter().flatten();
+        let asked: Vec<usize> = asked.chain(swarm.shares.channels()).collect();
+        for at in asked {
             let Some(channel) = self.channels.get_mut(at) else {
                 continue;
             };
@@ -306,17 +343,24 @@ impl Node {
     }
 
     pub(super) fn on_subscribe_reply(&mut self, now: Instant, at: usize, reply: &SubscribeReply) {
-        let Some(channel) = self.channels.get_mut(at) else {
+        let Some(channel) = self.channels.get(at) else {
             return;
         };
-        let Some(subscription) = &mut channel.subscription else {
-            return;
-        };
-        if subscription.id != reply.id {
+        if channel
+            .subscription
+            .is_none_or(|asked| asked.id != reply.id)
+        {
             return;
         }
         let (index, addr) = (channel.swarm, channel.addr);
         if reply.reason == SubscribeReply::OK {
+            if !self.is_granted(at, reply.accepted.parts()) {
+                return self.refuse_partly(now, at);
+            }
+            let channel = self.channels.get_mut(at);
+            let Some(subscription) = channel.and_then(|it| it.subscription.as_mut()) else {
+                return;
+            };
             subscription.accepted = true;
             if !subscription.answered {
                 subscription.answered = true;
@@ -374,6 +418,7 @@ impl Node {
         if swarm.parent == Some(at) {
             swarm.parent = None;
         }
+        self.lose_helper(now, index, at);
         self.push_event(Event::ParentRefused {
             swarm: index,
             addr,
@@ -426,6 +471,7 @@ impl Node {
         if swarm.successor == Some(at) {
             swarm.successor = None;
         }
+        swarm.shares.forget(at);
         self.unsubscribe(now, at);
         self.push_event(Event::ParentLost {
             swarm: index,
@@ -574,6 +620,9 @@ impl Node {
                 })
             });
         if let Some(at) = ahead {
+            if let Some(swarm) = self.swarms.get_mut(index) {
+                swarm.shares.forget(at);
+            }
             self.subscribe(now, at);
             if let Some(swarm) = self.swarms.get_mut(index) {
                 swarm.successor = Some(at);

@@ -91,9 +91,9 @@ impl Node {
         let Some(slot) = swarm.window.slot(fresh.index) else {
             return;
         };
-        // Laid out at most twice: whole for those who get it in turn, and only the new chunks for those past it.
-        let mut whole: Option<Train> = None;
-        let mut stragglers: Option<Train> = None;
+        // Laid out at most twice for all who want the same substreams: whole for those who get it in turn, and only the new
+        // chunks for those past it.
+        let mut trains: Vec<(u32, bool, Train)> = Vec::with_capacity(1);
         let mut pushed = Sent::default();
         for &child in &swarm.children {
             let Some(channel) = channels.get_mut(child) else {
@@ -116,21 +116,31 @@ impl Node {
                 subscriber.at_head = false;
                 continue;
             }
-            let train = if in_turn || fresh.is_new {
-                whole.get_or_insert_with(|| {
-                    lay_out(outbox, swarm, slot, slot.payload_mask(), true, now_us)
-                })
-            } else if fresh.mask != 0 {
-                stragglers
-                    .get_or_insert_with(|| lay_out(outbox, swarm, slot, fresh.mask, false, now_us))
+            let is_whole = in_turn || fresh.is_new;
+            let wanted = if is_whole {
+                slot.payload_mask()
             } else {
-                continue;
+                fresh.mask
             };
-            subscriber.cursor = subscriber.cursor.max(fresh.index.plus(1));
+            let mask = wanted & subscriber.places;
             let with_hashes = subscriber.wants_hashes;
-            pushed = pushed.plus(note_sent(now, channel, fresh.index, train, with_hashes));
+            subscriber.cursor = subscriber.cursor.max(fresh.index.plus(1));
+            if mask == 0 && !(is_whole && with_hashes) {
+                continue;
+            }
+            let laid_out = trains
+                .iter()
+                .position(|(of, whole, _)| (*of, *whole) == (mask, is_whole));
+            let place = laid_out.unwrap_or_else(|| {
+                let train = lay_out(outbox, swarm, slot, mask, is_whole, now_us);
+                trains.push((mask, is_whole, train));
+                trains.len() - 1
+            });
+            if let Some((_, _, train)) = trains.get_mut(place) {
+                pushed = pushed.plus(note_sent(now, channel, fresh.index, train, with_hashes));
+            }
         }
-        for train in [whole, stragglers].into_iter().flatten() {
+        for (_, _, train) in trains {
             outbox.push_train(train);
         }
         pushed.count(&mut swarm.counters);
@@ -169,7 +179,11 @@ impl Node {
             subscriber.cursor = slot.index().plus(1);
             let with_hashes = subscriber.wants_hashes;
             let index = slot.index();
-            let mut train = lay_out(outbox, swarm, slot, slot.payload_mask(), true, now_us);
+            let mask = slot.payload_mask() & subscriber.places;
+            if mask == 0 && !with_hashes {
+                continue;
+            }
+            let mut train = lay_out(outbox, swarm, slot, mask, true, now_us);
             let pushed = note_sent(now, channel, index, &mut train, with_hashes);
             outbox.push_train(train);
             pushed.count(&mut swarm.counters);
@@ -233,6 +247,13 @@ impl Node {
                 let Some((index, delay_us)) = channel.ack_due.take() else {
                     continue;
                 };
+                // Of several parents each brings a part: what all of them brought is said beside it.
+                let whole = match swarm.shares.is_empty() {
+                    true => None,
+                    false => swarm
+                        .head()
+                        .and_then(|head| swarm.window.complete().covering(head)),
+                };
                 // Nothing is acknowledged before it is proven (RFC 7574 §3.5); what waits is looked at again.
                 let Some(range) = acknowledged(swarm, index) else {
                     if !channel.pending.is_empty() {
@@ -240,9 +261,11 @@ impl Node {
                     }
                     continue;
                 };
-                let message = Message::Ack { range, delay_us };
+                let whole = whole.filter(|whole| !whole.contains(range.first()));
                 send(now, outbox, channel, |out| {
-                    message.encode(&swarm.terms.format, out)
+                    for range in [Some(range), whole].into_iter().flatten() {
+                        Message::Ack { range, delay_us }.encode(&swarm.terms.format, out);
+                    }
                 });
             }
         }

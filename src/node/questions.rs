@@ -8,7 +8,7 @@ use super::{Event, Node};
 use crate::integrity::key::VerifyingKey;
 use crate::peer::channel::Probe;
 use crate::time::{Instant, micros};
-use crate::wire::{ChannelDescription, Extension, Mask, PathBlock, ProbeReply};
+use crate::wire::{ChannelDescription, Extension, Mask, ProbeReply};
 
 /// The description is asked for again after this.
 const DESCRIBE_AGAIN: Duration = Duration::from_secs(3);
@@ -58,7 +58,7 @@ impl Node {
         let index = channel.swarm;
         let latency = self.cumulative_latency(index).map_or(0, micros);
         let full = self.slots_free() == 0;
-        let path = self.path(index);
+        let paths = self.path_blocks(index);
         let Some(swarm) = self.swarms.get(index) else {
             return;
         };
@@ -74,10 +74,7 @@ impl Node {
             recv_kbps: u32::try_from(swarm.rate_bps / 1000).unwrap_or(u32::MAX),
             cumulative_latency_us: u32::try_from(latency).unwrap_or(u32::MAX),
             saturated: u8::from(full),
-            paths: vec![PathBlock {
-                mask: Mask::all(substreams),
-                path,
-            }],
+            paths,
         };
         self.send_extension(now, at, Extension::ProbeReply(reply));
     }
@@ -169,7 +166,7 @@ impl Node {
             && VerifyingKey::from_swarm_id(&description.swarm_id)
                 .is_ok_and(|key| key.verify(&description.signed_bytes(), &description.signature));
         if genuine {
-            swarm.description = Some(bytes.clone());
+            swarm.describe(bytes.clone(), &description);
             self.push_event(Event::Described {
                 swarm: index,
                 description: bytes,

@@ -3,6 +3,8 @@
 //! Nothing gets from a datagram to the window but through [`Unproven`]. A chunk that fails a hash already proven is its
 //! sender's fault alone; the chunk is fetched elsewhere.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Event, Node};
@@ -12,7 +14,7 @@ use crate::integrity::{ProofError, Proven, Unproven};
 use crate::peer::channel::Channel;
 use crate::peer::violation::Violation;
 use crate::schedule::repair::Hole;
-use crate::store::{Inserted, MunroIndex, position};
+use crate::store::{Inserted, MunroIndex, Slot, position};
 use crate::time::{Instant, NtpTime};
 use crate::wire::{Data, Digest, Munro};
 
@@ -77,6 +79,11 @@ impl Node {
         let hole = Hole::Chunk(chunk);
         let asked = swarm.repair.is_asked(hole) || swarm.repair.is_asked(Hole::Munro(index));
         note_push(now, channel, swarm.newest, index, asked);
+        if !swarm.shares.is_empty() {
+            let hashes = swarm.window.slot(index).map(Slot::arrived);
+            let lag = hashes.map_or(Duration::ZERO, |at| arrived.max(at) - at);
+            swarm.shares.on_chunk(at, lag);
+        }
         if let Some(subscription) = &mut channel.subscription {
             subscription.sent_long |= data.payload.len() > super::report::ANY_PATH_BYTES;
         }
@@ -89,6 +96,10 @@ impl Node {
         if slot.is_some_and(|slot| slot.held_mask() & (1 << position(chunk)) != 0) {
             swarm.counters.duplicate_packets += 1;
             channel.counters.duplicate_chunks += 1;
+            if let (Some(layout), Some(subscription)) = (swarm.layout, &mut channel.subscription) {
+                let is_theirs = subscription.parts.contains(layout.substream_of(chunk));
+                subscription.is_overdone |= !is_theirs && !asked;
+            }
             self.note_takeover(now, at, chunk, data.payload);
             return;
         }

@@ -325,15 +325,15 @@ pub(super) fn note_holes(now: Instant, swarm: &mut Swarm, index: MunroIndex) {
     let missing = slot.missing_mask() & slot.filled_mask();
     // With the hashes of single leaves unknown (a plain parent) chunks are asked for as they are announced.
     if slot.tree().is_complete() && missing != 0 {
+        let layout = swarm.layout.unwrap_or_default();
+        swarm.shares.on_missing(now, layout, missing);
         let mut noticed = 0;
         for place in 0..32 {
             if missing & (1 << place) != 0 {
-                noticed += u64::from(swarm.repair.want(
-                    now,
-                    Hole::Chunk(index.chunk_at(place)),
-                    REORDER_DELAY,
-                    give_up,
-                ));
+                let chunk = index.chunk_at(place);
+                let after = swarm.shares.patience(layout.substream_of(chunk));
+                let hole = Hole::Chunk(chunk);
+                noticed += u64::from(swarm.repair.want(now, hole, after, give_up));
             }
         }
         swarm.counters.lost_packets += noticed;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Node, Role};
+use crate::chunk::Parts;
 use crate::peer::channel::ChannelCounters;
 use crate::peer::handshake::Refused;
 use crate::stats;
@@ -104,7 +105,7 @@ impl Node {
         if !stream.is_source() {
             counters.jitter_us = Some(stream.jitter.as_micros());
             counters.latency_us = self.cumulative_latency(swarm).map(micros);
-            counters.parents = Some(u64::from(parent.is_some()));
+            counters.parents = Some(self.parents_of(swarm).len() as u64);
             if let Some(playout) = &stream.playout {
                 counters.buffer_us = Some(micros(playout.buffered(&stream.window)));
                 counters.target_latency_us = Some(micros(playout.latency()));
@@ -121,6 +122,14 @@ impl Node {
         // Whose path begins at no source has no level.
         counters.depth = u64::from(self.depth(swarm)).checked_sub(1);
         counters.root_path = path;
+        let parents = self.parents_of(swarm);
+        if parents.len() > 1 {
+            let named = |(at, parts): (usize, Parts)| {
+                let peer = self.channels.get(at)?.peer_id()?;
+                Some((peer, u32::from(parts.to_bits())))
+            };
+            counters.shares = parents.into_iter().filter_map(named).collect();
+        }
         if let Some(since) = stream.stalled_since {
             counters.stall_us += micros(now - since);
         }

@@ -9,8 +9,9 @@ use super::access::Lock;
 use super::config::{StartFrom, SwarmConfig};
 use super::exchange::Members;
 use super::notice::{Asking, Heard};
+use super::shares::Shares;
 use super::source::Source;
-use crate::chunk::ChunkIndex;
+use crate::chunk::{ChunkIndex, Layout, Parts};
 use crate::integrity::key::{KeyError, VerifyingKey};
 use crate::integrity::live::{Authority, MUNRO_WIDTH};
 use crate::media::Scanner;
@@ -25,7 +26,7 @@ use crate::store::playout::Playout;
 use crate::store::{MunroIndex, Window};
 use crate::time::{Instant, micros};
 use crate::wire::option::{Addressing, ChunkSize, HashFunction, Protection};
-use crate::wire::{Format, QosFeedback};
+use crate::wire::{ChannelDescription, Format, QosFeedback};
 
 /// Munros a second that the announced discard window is reckoned with: one each default sign delay.
 const MUNROS_PER_SECOND: u64 = 50;
@@ -71,6 +72,10 @@ pub(super) struct Swarm {
     pub parent: Option<usize>,
     /// The channel of the parent that is to replace it, once it delivers.
     pub successor: Option<usize>,
+    /// Who else pushes a part of the stream.
+    pub shares: Shares,
+    /// How many substreams there are, once that is known.
+    pub layout: Option<Layout>,
     /// Who should be the parent, as a tracker says, and how long that is tried.
     pub wished: Option<(SocketAddr, Instant)>,
     /// Whether nobody is subscribed to yet, because the user has not said so.
@@ -144,7 +149,7 @@ impl Swarm {
             .source
             .map(|source| Source::new(source, authority.clone()));
         let tune_in = source.as_ref().map(Source::next_munro);
-        Ok(Self {
+        let mut swarm = Self {
             ring: Ring::new(terms.swarm_id.clone()),
             missing_key: None,
             terms,
@@ -161,6 +166,8 @@ impl Swarm {
             suppliers: Vec::new(),
             parent: None,
             successor: None,
+            shares: Shares::default(),
+            layout: None,
             wished: None,
             is_waiting: false,
             asking: None,
@@ -170,7 +177,7 @@ impl Swarm {
             last_tables: None,
             tune_in,
             newest: None,
-            description: config.description,
+            description: None,
             asked_description: None,
             jitter: Jitter::default(),
             last_train: None,
@@ -188,7 +195,35 @@ impl Swarm {
             loss_mark: (now, 0, 0),
             loss_permille: 0,
             parent_check: now,
-        })
+        };
+        if let Some(bytes) = config.description
+            && let Ok(description) = ChannelDescription::decode(bytes.clone())
+        {
+            swarm.describe(bytes, &description);
+        }
+        Ok(swarm)
+    }
+
+    /// Takes a genuine description.
+    pub(super) fn describe(&mut self, bytes: Bytes, description: &ChannelDescription) {
+        let layout = Layout::new(description.substreams).filter(|_| {
+            description.data_substreams == description.substreams && description.run_length == 1
+        });
+        // A layout that is none of ours is taken in one piece.
+        let layout = layout.unwrap_or_default();
+        self.terms.format.substreams = u16::from(layout.substreams());
+        self.layout = Some(layout);
+        self.description = Some(bytes);
+    }
+
+    /// Substreams that exist, as far as that is known.
+    pub(super) fn all_parts(&self) -> Parts {
+        self.layout.map_or(Parts::ALL, Layout::all)
+    }
+
+    /// What the main parent is to push: what nobody else does.
+    pub(super) fn main_parts(&self) -> Parts {
+        self.all_parts().minus(self.shares.relied_on())
     }
 
     /// Whether we are where the stream comes from.

@@ -2,6 +2,7 @@
 
 mod notice;
 mod parents;
+mod shares;
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ use super::ledbat::Ledbat;
 use super::rtt::Rtt;
 use super::served::{Allowance, Served};
 use super::violation::Strikes;
-use crate::chunk::{ChunkIndex, ChunkRange, ChunkSet};
+use crate::chunk::{ChunkIndex, ChunkRange, ChunkSet, Parts};
 use crate::ids::{ChannelId, PeerId};
 use crate::integrity::{Provisional, Unproven};
 use crate::store::{MunroIndex, position};
@@ -72,6 +72,10 @@ pub struct Subscription {
     pub id: u16,
     /// When it was asked for first.
     pub since: Instant,
+    /// What is asked for.
+    pub parts: Parts,
+    /// Whether it pushes more than it is to.
+    pub is_overdone: bool,
     /// When to ask again.
     pub resend: Instant,
     /// How often it was asked for.
@@ -97,6 +101,10 @@ pub struct Subscription {
 pub struct Subscriber {
     /// Names its request.
     pub id: u16,
+    /// What it wants of the stream.
+    pub parts: Parts,
+    /// Where in a munro that is, a bit each.
+    pub places: u32,
     /// Whether it wants the hashes from us.
     pub wants_hashes: bool,
     /// The first munro it was sent, or will be.
@@ -143,8 +151,23 @@ pub struct RemoteStatus {
     pub slots_free: u16,
     /// Time from the source to it, in microseconds.
     pub cumulative_latency_us: u32,
-    /// Its path from the source, itself last.
-    pub path: Vec<PeerId>,
+    /// Its paths from the source, itself last, and what comes along each; most have one for all.
+    pub paths: Vec<(Parts, Vec<PeerId>)>,
+}
+
+impl RemoteStatus {
+    /// Whether some of these substreams come to it through `peer`.
+    pub fn leads_through(&self, peer: PeerId, parts: Parts) -> bool {
+        let mut paths = self.paths.iter();
+        paths.any(|(along, path)| !along.common(parts).is_empty() && path.contains(&peer))
+    }
+
+    /// How a substream comes to it.
+    pub fn path_of(&self, substream: u8) -> &[PeerId] {
+        let mut paths = self.paths.iter();
+        let found = paths.find(|(along, _)| along.contains(substream));
+        found.or(self.paths.first()).map_or(&[], |(_, path)| path)
+    }
 }
 
 /// Unproven chunks of one munro.

@@ -393,6 +393,8 @@ table! {
         path: Option<Path>,
         /// Peers from the source to our parent, the source first.
         root_path: Vec<PeerId>,
+        /// Parents that push substreams, a bit each, where there are several; the main one first.
+        shares: Vec<(PeerId, u32)>,
         /// SHA-256 over all media read (source) or written (peer) so far.
         media_sha256: Option<[u8; 32]>,
         /// The first chunk signed (source), received and proven (relay) or put out (peer).
