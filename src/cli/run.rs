@@ -129,7 +129,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
         let seal = settings.seal.then(stream::start_salt).transpose()?;
         let overhead_bytes = seal.map_or(0, |_| OVERHEAD_BYTES);
         let chunk_bytes = usize::from(settings.chunk_packets) * PACKET_BYTES + overhead_bytes;
-        let description = stream::describe(&key, &name, &title, chunk_bytes);
+        let description = stream::describe(&key, &name, &title, chunk_bytes, settings.layout);
         let peer_id = stream::peer_id_of(&key);
         let rendezvous = (!settings.trackers.is_empty()).then(|| {
             let identity = Identity {

@@ -19,6 +19,7 @@ use super::value::{
     count, duration,
 };
 use super::{Tool, run};
+use crate::chunk::Layout;
 use crate::io::media::{self, Endpoint, InputOptions};
 
 /// Transport stream packets in a chunk that is sealed: as many as leave room for the seal in 1316 bytes.
@@ -71,6 +72,10 @@ pub struct Args {
     /// [default: as many as go].
     #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Media", value_parser = count(1, 7))]
     pub chunk_packets: Option<u32>,
+    /// Substreams that the stream is cut into, so that a viewer can get it from several parents, each a part: 1, 2, 4 or 8.
+    #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true, help_heading = "Media",
+        value_parser = substreams)]
+    pub substreams: Layout,
     /// Seal the media: only those whom the tracker lets watch can read it, and relays pass it on unread. The channel has to
     /// be closed at its tracker.
     #[arg(long, help_heading = "Channel")]
@@ -182,6 +187,14 @@ pub enum Algorithm {
     P384,
 }
 
+/// A number of substreams that there is a layout for.
+fn substreams(text: &str) -> Result<Layout, ValueError> {
+    let layout = text.parse().ok().and_then(Layout::new);
+    layout.ok_or(ValueError::NeedOneOf {
+        words: "1, 2, 4 or 8",
+    })
+}
+
 /// A title of 1 to 256 printable characters.
 fn title(text: &str) -> Result<String, ValueError> {
     let found = text.chars().count();
@@ -241,6 +254,8 @@ pub struct Settings {
     pub sign_delay: (Duration, Duration),
     /// Transport stream packets in a chunk, 1 to 7.
     pub chunk_packets: u8,
+    /// How the stream is cut into substreams.
+    pub layout: Layout,
     /// Seal the media.
     pub seal: bool,
     /// Name of the channel.
@@ -421,6 +436,7 @@ impl Tool for Args {
                 None => SIGN_DELAYS,
             },
             chunk_packets: chunk_packets as u8, // 1 to 7 by its parser.
+            layout: self.substreams,
             seal: self.seal,
             key: self.key.map_or_else(
                 || KeyPlace::State(key_in(&state_dir, &channel)),

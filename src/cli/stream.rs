@@ -13,6 +13,7 @@ use super::exit::{CliError, Exit, reason, shown_path};
 use super::progress::Progress;
 use super::run::bind_udp;
 use super::value::TrackerUrl;
+use crate::chunk::Layout;
 use crate::ids::PeerId;
 use crate::integrity::hash::digest;
 use crate::integrity::key::SigningKey;
@@ -178,6 +179,7 @@ pub(super) fn describe(
     name: &str,
     title: &str,
     chunk_bytes: usize,
+    layout: Layout,
 ) -> Option<bytes::Bytes> {
     let mut description = ChannelDescription {
         name: name.to_owned(),
@@ -185,8 +187,8 @@ pub(super) fn describe(
         swarm_id: key.swarm_id(),
         chunk_bytes_max: chunk_bytes.try_into().ok()?,
         munro_width: 32,
-        substreams: 1,
-        data_substreams: 1,
+        substreams: layout.substreams(),
+        data_substreams: layout.substreams(),
         run_length: 1,
         signature: bytes::Bytes::new(),
     };
