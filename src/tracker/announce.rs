@@ -5,7 +5,6 @@
 //! they do, nothing here ever ends it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,12 +20,14 @@ use crate::time::Instant;
 
 mod access;
 mod answers;
+mod facts;
 mod meter;
 
 #[cfg(test)]
 mod tests;
 
 pub use access::Credentials;
+pub use facts::{Facts, Identity, Service};
 pub use meter::Meter;
 
 use access::Held;
@@ -68,73 +69,6 @@ const SEAL_POLL: Duration = Duration::from_secs(2);
 
 /// After this time the shell has lost a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Who announces: what does not change while the program runs.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// `peer_id`, 1 to 256 printable characters.
-    pub peer_id: String,
-    /// A source joins as SEEDER and asks for nobody.
-    pub role: Role,
-    /// Name of the channel; needed without `swarm_id`.
-    pub channel: Option<String>,
-    /// Swarm identifier; learnt from the first tracker that knows the channel when absent.
-    pub swarm_id: Option<String>,
-    /// Title, from a source.
-    pub title: Option<String>,
-    /// Signed channel description, from a source.
-    pub description: Option<Bytes>,
-    /// UDP port on which the peer listens.
-    pub port: u16,
-    /// Own addresses, for trackers that believe them; ours does not.
-    pub addresses: Vec<SocketAddr>,
-    /// What is wanted of a provider.
-    pub deal: Deal,
-    /// The cluster that a relay serves.
-    pub service: Option<Service>,
-}
-
-/// What a relay offers to a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Name of the cluster; [`CLUSTER_AUTO`](super::message::CLUSTER_AUTO) leaves it to the tracker.
-    pub cluster: String,
-    /// What the relay may send to it, in kbit/s.
-    pub capacity_kbps: u64,
-}
-
-/// How the announcing peer does: what every report carries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Children that it would still take; none before that is known.
-    pub slots_free: Option<u16>,
-    /// Its level, the source's is 1; none without a parent.
-    pub depth: Option<u16>,
-    /// Its parent's `peer_id`.
-    pub parent: Option<String>,
-    /// Upload capability in kbit/s.
-    pub uplink_kbps: Option<u64>,
-    /// Rate at which the stream arrives, or is made, in kbit/s.
-    pub kbps: Option<u64>,
-    /// Share of it that did not come the first time.
-    pub loss: Option<Decimal>,
-    /// Media held and not yet due.
-    pub buffer: Option<Duration>,
-    /// Cumulative latency in microseconds.
-    pub latency_us: Option<u64>,
-    /// Jitter in microseconds.
-    pub jitter_us: Option<u64>,
-    /// Media sent, in kbit/s.
-    pub sent_kbps: Option<u64>,
-    /// Bytes sent to the swarm.
-    pub uploaded_bytes: u64,
-    /// Bytes received from the swarm.
-    pub downloaded_bytes: u64,
-    /// Upload available now, in bit/s.
-    pub available_bps: u64,
-    /// Neighbours.
-    pub links: u64,
-}
 
 /// What an announcer has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
