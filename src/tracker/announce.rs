@@ -75,7 +75,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum Event {
     /// Who we are to a provider, or are from now on.
     Granted(Grant),
-    /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet.
+    /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet. Where some have
+    /// a mask they are to be the parents from now on, each for its substreams, the first for the hashes as well; that
+    /// is told with every answer until the facts say so.
     Parents(Vec<Parent>),
     /// Who is to be the parent from now on; told with every answer until the facts say so.
     MoveTo(Parent),
@@ -250,10 +252,7 @@ impl Announcer {
     /// Takes what the next request will say; a parent found or lost, and slots used up or free again, are told soon, and
     /// at once that the stream is here, for newcomers are sent to those alone who have it.
     pub fn set_facts(&mut self, now: Instant, facts: Facts) {
-        let has_room = |facts: &Facts| facts.slots_free.is_some_and(|slots| slots > 0);
-        let is_news = facts.depth != self.facts.depth
-            || facts.parent != self.facts.parent
-            || has_room(&facts) != has_room(&self.facts);
+        let is_news = facts.are_news(&self.facts);
         let has_come = facts.depth.is_some() && self.facts.depth.is_none();
         let has_gone = facts.depth.is_none();
         self.facts = facts;
@@ -503,6 +502,7 @@ impl Announcer {
             slots_free: facts.slots_free,
             depth: if is_source { Some(1) } else { facts.depth },
             parent: facts.parent.clone(),
+            parents: facts.feeds(),
             sent_kbps: facts.sent_kbps,
             jitter_us: facts.jitter_us,
             deal: Deal {

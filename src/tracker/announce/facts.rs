@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::tracker::message::{Deal, Decimal, Role};
+use crate::tracker::message::{Deal, Decimal, Feed, Role, SUBSTREAMS_MAX};
 
 /// Who announces: what does not change while the program runs.
 #[derive(Clone, Debug)]
@@ -50,6 +50,9 @@ pub struct Facts {
     pub depth: Option<u16>,
     /// Its parent's `peer_id`.
     pub parent: Option<String>,
+    /// Whom it gets which substreams from (bit s is substream s), the parent among them, at most
+    /// [`SUBSTREAMS_MAX`]; empty with one parent or none.
+    pub parents: Vec<(String, u32)>,
     /// Upload capability in kbit/s.
     pub uplink_kbps: Option<u64>,
     /// Rate at which the stream arrives, or is made, in kbit/s.
@@ -72,4 +75,26 @@ pub struct Facts {
     pub available_bps: u64,
     /// Neighbours.
     pub links: u64,
+}
+
+impl Facts {
+    /// Whether these say something that others wait for: a parent found or lost, slots used up or free again.
+    pub(super) fn are_news(&self, before: &Self) -> bool {
+        let has_room = |facts: &Self| facts.slots_free.is_some_and(|slots| slots > 0);
+        self.depth != before.depth
+            || self.parent != before.parent
+            || self.parents != before.parents
+            || has_room(self) != has_room(before)
+    }
+
+    /// Several parents, as a request names them.
+    pub(super) fn feeds(&self) -> Vec<Feed> {
+        let feeds = self.parents.iter().take(usize::from(SUBSTREAMS_MAX));
+        feeds
+            .map(|(peer, mask)| Feed {
+                peer: peer.clone(),
+                mask: *mask,
+            })
+            .collect()
+    }
 }
