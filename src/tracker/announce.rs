@@ -5,7 +5,6 @@
 //! they do, nothing here ever ends it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,12 +20,14 @@ use crate::time::Instant;
 
 mod access;
 mod answers;
+mod facts;
 mod meter;
 
 #[cfg(test)]
 mod tests;
 
 pub use access::Credentials;
+pub use facts::{Facts, Identity, Service};
 pub use meter::Meter;
 
 use access::Held;
@@ -69,79 +70,14 @@ const SEAL_POLL: Duration = Duration::from_secs(2);
 /// After this time the shell has lost a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who announces: what does not change while the program runs.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// `peer_id`, 1 to 256 printable characters.
-    pub peer_id: String,
-    /// A source joins as SEEDER and asks for nobody.
-    pub role: Role,
-    /// Name of the channel; needed without `swarm_id`.
-    pub channel: Option<String>,
-    /// Swarm identifier; learnt from the first tracker that knows the channel when absent.
-    pub swarm_id: Option<String>,
-    /// Title, from a source.
-    pub title: Option<String>,
-    /// Signed channel description, from a source.
-    pub description: Option<Bytes>,
-    /// UDP port on which the peer listens.
-    pub port: u16,
-    /// Own addresses, for trackers that believe them; ours does not.
-    pub addresses: Vec<SocketAddr>,
-    /// What is wanted of a provider.
-    pub deal: Deal,
-    /// The cluster that a relay serves.
-    pub service: Option<Service>,
-}
-
-/// What a relay offers to a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Name of the cluster; [`CLUSTER_AUTO`](super::message::CLUSTER_AUTO) leaves it to the tracker.
-    pub cluster: String,
-    /// What the relay may send to it, in kbit/s.
-    pub capacity_kbps: u64,
-}
-
-/// How the announcing peer does: what every report carries.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Children that it would still take; none before that is known.
-    pub slots_free: Option<u16>,
-    /// Its level, the source's is 1; none without a parent.
-    pub depth: Option<u16>,
-    /// Its parent's `peer_id`.
-    pub parent: Option<String>,
-    /// Upload capability in kbit/s.
-    pub uplink_kbps: Option<u64>,
-    /// Rate at which the stream arrives, or is made, in kbit/s.
-    pub kbps: Option<u64>,
-    /// Share of it that did not come the first time.
-    pub loss: Option<Decimal>,
-    /// Media held and not yet due.
-    pub buffer: Option<Duration>,
-    /// Cumulative latency in microseconds.
-    pub latency_us: Option<u64>,
-    /// Jitter in microseconds.
-    pub jitter_us: Option<u64>,
-    /// Media sent, in kbit/s.
-    pub sent_kbps: Option<u64>,
-    /// Bytes sent to the swarm.
-    pub uploaded_bytes: u64,
-    /// Bytes received from the swarm.
-    pub downloaded_bytes: u64,
-    /// Upload available now, in bit/s.
-    pub available_bps: u64,
-    /// Neighbours.
-    pub links: u64,
-}
-
 /// What an announcer has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Who we are to a provider, or are from now on.
     Granted(Grant),
-    /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet.
+    /// Whom to ask for the stream, best first, of all trackers together; empty when nobody is there yet. Where some have
+    /// a mask they are to be the parents from now on, each for its substreams, the first for the hashes as well; that
+    /// is told with every answer until the facts say so.
     Parents(Vec<Parent>),
     /// Who is to be the parent from now on; told with every answer until the facts say so.
     MoveTo(Parent),
@@ -316,10 +252,7 @@ impl Announcer {
     /// Takes what the next request will say; a parent found or lost, and slots used up or free again, are told soon, and
     /// at once that the stream is here, for newcomers are sent to those alone who have it.
     pub fn set_facts(&mut self, now: Instant, facts: Facts) {
-        let has_room = |facts: &Facts| facts.slots_free.is_some_and(|slots| slots > 0);
-        let is_news = facts.depth != self.facts.depth
-            || facts.parent != self.facts.parent
-            || has_room(&facts) != has_room(&self.facts);
+        let is_news = facts.are_news(&self.facts);
         let has_come = facts.depth.is_some() && self.facts.depth.is_none();
         let has_gone = facts.depth.is_none();
         self.facts = facts;
@@ -569,6 +502,7 @@ impl Announcer {
             slots_free: facts.slots_free,
             depth: if is_source { Some(1) } else { facts.depth },
             parent: facts.parent.clone(),
+            parents: facts.feeds(),
             sent_kbps: facts.sent_kbps,
             jitter_us: facts.jitter_us,
             deal: Deal {

@@ -27,7 +27,7 @@ mod tests;
 pub use access::{AccessRequest, AccessResponse, ChannelAuth, SealKeys, Secret};
 pub use codes::{ErrorCode, Reject, RejectCode};
 pub use decimal::Decimal;
-pub use ext::{Deal, EXT_VERSION, Grant, Redirect, Rental, RequestExt, ResponseExt};
+pub use ext::{Deal, EXT_VERSION, Feed, Grant, Redirect, Rental, RequestExt, ResponseExt};
 
 /// Content type of requests and responses (RFC 7846 §4.2).
 pub const CONTENT_TYPE: &str = "application/ppsp-tracker+json";
@@ -40,6 +40,9 @@ pub const CLUSTER_AUTO: &str = "auto";
 
 /// Longest channel name, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
+
+/// Most substreams of a channel, and so the most parents of one peer and the width of a mask.
+pub const SUBSTREAMS_MAX: u8 = 8;
 
 /// Longest channel title, in bytes.
 pub const TITLE_BYTES_MAX: usize = 256;
@@ -310,6 +313,10 @@ pub struct Parent {
     pub peer: String,
     /// Its UDP address.
     pub addr: SocketAddr,
+    /// What to ask it for: bit s is substream s. Where one parent of a list has a mask, those that have one give
+    /// together the whole stream and nothing twice, and the others stand in; where none has, each gives all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<u32>,
     /// Its level; the source is at 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub depth: Option<u16>,

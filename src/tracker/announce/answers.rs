@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{
     Announcer, BACK_OFF, BACK_OFF_LONG, Event, FIND_PAUSE, FIND_REFRESH, Kind, Outgoing,
-    PARENTS_MAX, REPORT_INTERVAL, REPORT_INTERVAL_S, REPORT_SOON, SEAL_POLL,
+    PARENTS_MAX, REPORT_INTERVAL, REPORT_INTERVAL_S, REPORT_SOON, SEAL_POLL, Tracker,
 };
 use crate::time::Instant;
 use crate::tracker::address::{Scope, scope};
-use crate::tracker::message::{ErrorCode, Parent, Redirect, RejectCode, Response, Role};
+use crate::tracker::message::{ErrorCode, Parent, PeerInfo, Redirect, RejectCode, Response, Role};
 
 impl Announcer {
     pub(super) fn judge(
@@ -128,26 +128,11 @@ impl Announcer {
         let interval = response.report_interval_s.map(|seconds| {
             Duration::from_secs(seconds.clamp(REPORT_INTERVAL_S.0, REPORT_INTERVAL_S.1))
         });
-        let own_id = &self.identity.peer_id;
-        let parents: Option<Vec<Parent>> = group.map(|group| {
-            let told = ext.parents.iter().cloned();
-            let listed = group.iter().map(|info| Parent {
-                peer: info.peer_id.clone(),
-                addr: SocketAddr::new(info.peer_addr.ip, info.peer_addr.port),
-                depth: None,
-                slots_free: None,
-                role: None,
-            });
-            let mut parents: Vec<Parent> = Vec::new();
-            for parent in told.chain(listed) {
-                let is_usable = parent.addr.port() != 0 && scope(parent.addr.ip()) != Scope::Never;
-                let is_known = parents.iter().any(|known| known.addr == parent.addr);
-                if is_usable && !is_known && parent.peer != *own_id && parents.len() < PARENTS_MAX {
-                    parents.push(parent);
-                }
-            }
-            parents
-        });
+        let told = std::mem::take(&mut ext.parents);
+        let is_shared = told.iter().any(|parent| parent.mask.is_some());
+        // The answer to a report has no list, unless the parents are to be others.
+        let parents = (group.is_some() || is_shared)
+            .then(|| usable(&self.identity.peer_id, told, group.unwrap_or_default()));
         let wait = self.jittered(interval.unwrap_or(REPORT_INTERVAL), 10);
         let is_wanting = self.is_wanting;
         let Some(tracker) = self.trackers.get_mut(index) else {
@@ -167,15 +152,17 @@ impl Announcer {
             tracker.report_at = tracker.report_at.min(now + SEAL_POLL);
         }
         if let Some(parents) = parents {
-            tracker.find_at = now
-                + if is_wanting {
-                    tracker.find_pause
-                } else {
-                    FIND_REFRESH
-                };
-            tracker.find_pause = (tracker.find_pause * 2).min(FIND_PAUSE.1);
+            if kind != Kind::Report {
+                tracker.find_at = now
+                    + if is_wanting {
+                        tracker.find_pause
+                    } else {
+                        FIND_REFRESH
+                    };
+                tracker.find_pause = (tracker.find_pause * 2).min(FIND_PAUSE.1);
+            }
             tracker.parents = parents;
-            let merged = self.merged();
+            let merged = self.merged(index);
             self.events.push_back(Event::Parents(merged));
         }
     }
@@ -211,20 +198,36 @@ impl Announcer {
         }
     }
 
-    /// What all trackers said, the first of each before the second of any, every address once.
-    fn merged(&self) -> Vec<Parent> {
+    /// What all trackers said, the first of each before the second of any, every address once; before them those with
+    /// a mask, when the one at `index`, which has just answered, is the first that gives any: two who share the stream
+    /// out, each in its own way, would never come to an end.
+    fn merged(&self, index: usize) -> Vec<Parent> {
+        let shares = |tracker: &Tracker| tracker.parents.iter().any(|parent| parent.mask.is_some());
+        let first = self
+            .trackers
+            .iter()
+            .position(|tracker| tracker.is_registered && !tracker.is_down && shares(tracker));
+        let sharing = first.filter(|first| *first == index);
+        let sharing = sharing.and_then(|first| self.trackers.get(first));
+        let shared = sharing.into_iter().flat_map(|tracker| &tracker.parents);
+        let mut merged: Vec<Parent> = shared
+            .filter(|parent| parent.mask.is_some())
+            .cloned()
+            .collect();
         let longest = self
             .trackers
             .iter()
             .map(|tracker| tracker.parents.len())
             .max();
-        let mut merged: Vec<Parent> = Vec::new();
         for position in 0..longest.unwrap_or(0) {
             for tracker in &self.trackers {
                 if let Some(parent) = tracker.parents.get(position)
                     && merged.iter().all(|known| known.addr != parent.addr)
                 {
-                    merged.push(parent.clone());
+                    merged.push(Parent {
+                        mask: None,
+                        ..parent.clone()
+                    });
                 }
             }
         }
@@ -335,4 +338,38 @@ impl Announcer {
         let factor = 100 - percent + self.rng.below(u64::from(2 * percent) + 1) as u32;
         span * factor / 100
     }
+}
+
+/// Those of one answer that can be asked, each address once; first as the extension tells them, then as RFC 7846 does.
+///
+/// Masks that overlap, or of which one is left out, are none: then everybody gives the whole stream.
+fn usable(own_id: &str, told: Vec<Parent>, listed: &[PeerInfo]) -> Vec<Parent> {
+    let listed = listed.iter().map(|info| Parent {
+        peer: info.peer_id.clone(),
+        addr: SocketAddr::new(info.peer_addr.ip, info.peer_addr.port),
+        mask: None,
+        depth: None,
+        slots_free: None,
+        role: None,
+    });
+    let mut parents: Vec<Parent> = Vec::new();
+    let (mut taken, mut is_shared) = (0, true);
+    for parent in told.into_iter().chain(listed) {
+        let is_usable = parent.addr.port() != 0 && scope(parent.addr.ip()) != Scope::Never;
+        let is_known = parents.iter().any(|known| known.addr == parent.addr);
+        let is_kept =
+            is_usable && !is_known && parent.peer != *own_id && parents.len() < PARENTS_MAX;
+        let mask = parent.mask.unwrap_or(0);
+        is_shared &= taken & mask == 0 && (is_kept || mask == 0);
+        taken |= mask;
+        if is_kept {
+            parents.push(parent);
+        }
+    }
+    if !is_shared {
+        for parent in &mut parents {
+            parent.mask = None;
+        }
+    }
+    parents
 }

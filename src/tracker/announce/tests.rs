@@ -625,3 +625,144 @@ fn a_member_below_another_parent_is_told_where_it_belongs() {
     run(&mut registry, &mut [&mut source, a, b, c], 4000, 8000);
     assert_eq!(moves(events(c)), [""; 0]);
 }
+
+/// The answer of a tracker to the request that an announcer has due; its list as the extension tells it.
+fn answer(announcer: &mut Announcer, now: Instant, tracker: usize, list: bool, parents: &str) {
+    let due = std::iter::from_fn(|| announcer.poll_request(now)).collect::<Vec<_>>();
+    let (_, body) = due
+        .iter()
+        .find(|(index, _)| *index == tracker)
+        .expect("due");
+    let request = Request::from_json(body.as_bytes()).expect("ours");
+    let group = if list {
+        r#","peer_group":{"peer_info":[]}"#
+    } else {
+        ""
+    };
+    let body = format!(
+        r#"{{"PPSPTrackerProtocol":{{"version":1,"error_code":0,"transaction_id":"{}","swarm_result":
+        [{{"swarm_id":"{SWARM}","result":0{group}}}],"x_ext":{{"parents":[{parents}]}}}}}}"#,
+        request.transaction_id
+    );
+    announcer.handle_response(now, tracker, Ok(body));
+}
+
+fn parent(peer: &str, mask: u32) -> String {
+    let at = peer.bytes().map(u32::from).sum::<u32>() % 250;
+    format!(r#"{{"peer":"{peer}","addr":"192.0.2.{at}:7850","mask":{mask}}}"#)
+}
+
+/// The last list that was told, as `peer:mask`.
+fn told(announcer: &mut Announcer) -> Option<String> {
+    let lists = events(announcer)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Parents(parents) => Some(parents),
+            _ => None,
+        });
+    let text = |parent: Parent| match parent.mask {
+        Some(mask) => format!("{}:{mask:04b}", parent.peer),
+        None => parent.peer,
+    };
+    let list = lists.last()?;
+    Some(list.into_iter().map(text).collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn masks_are_told_as_a_tracker_gives_them_or_not_at_all() {
+    let [a, b, s] = [("a", 13), ("b", 2), ("s", 0)].map(|(peer, mask)| parent(peer, mask));
+    for (parents, expected) in [
+        (format!("{a},{b},{s}"), "a:1101 b:0010 s"),
+        (format!("{s},{a},{b}"), "a:1101 b:0010 s"),
+        (s.clone(), "s"),
+        // Twice the same substream; one of two that cannot be asked.
+        (format!("{a},{},{s}", parent("b", 3)), "a b s"),
+        (format!("{},{b},{s}", parent("viewer", 13)), "b s"),
+        (
+            format!(r#"{a},{{"peer":"b","addr":"224.0.0.1:7850","mask":2}},{s}"#),
+            "a s",
+        ),
+    ] {
+        let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+        answer(&mut viewer, at(0), 0, true, &parents);
+        assert_eq!(told(&mut viewer).as_deref(), Some(expected), "{parents}");
+    }
+}
+
+#[test]
+fn other_parents_come_with_the_answer_to_a_report() {
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 1, rng(1));
+    answer(&mut viewer, at(0), 0, true, &parent("a", 0));
+    assert_eq!(told(&mut viewer).as_deref(), Some("a"));
+    viewer.want_parents(at(0), false);
+    let whole = Facts {
+        depth: Some(2),
+        parent: Some("a".to_owned()),
+        ..Facts::default()
+    };
+    viewer.set_facts(at(2000), whole.clone());
+    answer(&mut viewer, at(2000), 0, false, "");
+    assert_eq!(told(&mut viewer), None, "it is where it should be");
+    let several = [parent("b", 7), parent("a", 8)].join(",");
+    for now in [14_000, 26_000] {
+        answer(&mut viewer, at(now), 0, false, &several);
+        assert_eq!(told(&mut viewer).as_deref(), Some("b:0111 a:1000"));
+    }
+    // Nobody waits for the list to be renewed any longer for it.
+    assert!(viewer.trackers[0].find_at <= at(60_000));
+
+    // Another set of parents is said soon, and as it is.
+    let facts = Facts {
+        parents: vec![("b".to_owned(), 7), ("a".to_owned(), 8)],
+        ..whole
+    };
+    viewer.set_facts(at(27_000), facts.clone());
+    let (_, body) = viewer.poll_request(at(27_000)).expect("news");
+    let ext = Request::from_json(body.as_bytes()).expect("ours").ext;
+    let feeds = ext.map(|ext| ext.parents).unwrap_or_default();
+    let feeds: Vec<(&str, u32)> = feeds.iter().map(|feed| (&*feed.peer, feed.mask)).collect();
+    assert_eq!(feeds, [("b", 7), ("a", 8)]);
+    viewer.handle_response(at(27_000), 0, Err("lost".to_owned()));
+    viewer.set_facts(at(27_500), facts);
+    assert!(!viewer.trackers[0].has_news, "the same again");
+}
+
+#[test]
+fn of_two_trackers_one_shares_out() {
+    let mut viewer = Announcer::new(at(0), identity("viewer", Role::Peer), 2, rng(1));
+    let [first, second] = [0, 1].map(|_| viewer.poll_request(at(0)).expect("CONNECT").1);
+    let mut reply = |tracker: usize, body: &str, parents: &[String]| {
+        let id = Request::from_json(body.as_bytes()).expect("ours");
+        let body = format!(
+            r#"{{"PPSPTrackerProtocol":{{"version":1,"error_code":0,"transaction_id":"{}","swarm_result":
+            [{{"swarm_id":"{SWARM}","result":0,"peer_group":{{"peer_info":[]}}}}],"x_ext":{{"parents":[{}]}}}}}}"#,
+            id.transaction_id,
+            parents.join(",")
+        );
+        viewer.handle_response(at(0), tracker, Ok(body));
+        told(&mut viewer)
+    };
+    let said = reply(1, &second, &[parent("c", 3), parent("d", 12)]);
+    assert_eq!(said.as_deref(), Some("c:0011 d:1100"));
+    let said = reply(0, &first, &[parent("a", 1), parent("b", 14)]);
+    assert_eq!(said.as_deref(), Some("a:0001 b:1110 c d"));
+    let again = viewer.poll_request(at(2000));
+    let again = again.into_iter().chain(viewer.poll_request(at(2000)));
+    let (_, body) = again
+        .into_iter()
+        .find(|(index, _)| *index == 1)
+        .expect("FIND");
+    let id = Request::from_json(body.as_bytes()).expect("ours");
+    let body = format!(
+        r#"{{"PPSPTrackerProtocol":{{"version":1,"error_code":0,"transaction_id":"{}","swarm_result":
+        [{{"swarm_id":"{SWARM}","result":0,"peer_group":{{"peer_info":[]}}}}],"x_ext":{{"parents":[{}]}}}}}}"#,
+        id.transaction_id,
+        parent("c", 3)
+    );
+    viewer.handle_response(at(2000), 1, Ok(body));
+    assert_eq!(
+        told(&mut viewer).as_deref(),
+        Some("a c b"),
+        "a list, and no shares"
+    );
+}

@@ -47,6 +47,9 @@ pub struct RequestExt {
     /// The parent's `peer_id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// Whom it gets which substreams from, when that is more than one; `parent` is the one that pushes hashes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<Feed>,
     /// Rate at which the stream arrives, in kbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kbps: Option<u64>,
@@ -80,6 +83,15 @@ pub struct RequestExt {
     /// Who asks.
     #[serde(flatten)]
     pub access: AccessRequest,
+}
+
+/// One of several parents of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Feed {
+    /// The parent's `peer_id`.
+    pub peer: String,
+    /// What comes from it: bit s is substream s.
+    pub mask: u32,
 }
 
 /// What a peer wants of a provider that sells the channel, and who it says it is.
@@ -132,6 +144,7 @@ impl Default for RequestExt {
             slots_free: None,
             depth: None,
             parent: None,
+            parents: Vec::new(),
             kbps: None,
             latency_us: None,
             jitter_us: None,
@@ -150,7 +163,8 @@ impl Default for RequestExt {
 /// The member `x_ext` of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ResponseExt {
-    /// The peers of the list again, best first, with what they said of themselves.
+    /// The peers of the list again, best first, with what they said of themselves. In the answer to a report, whom to
+    /// get which substreams from, from now on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Parent>,
     /// The channel that the request named, or that its swarm belongs to.

@@ -10,10 +10,10 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
 use super::{
-    Action, AddressKind, Body, ChannelInfo, Connect, Deal, Decimal, ErrorCode, Find, Grant, Parent,
-    PeerAddr, PeerInfo, PeerMode, PeerNum, Redirect, Reject, RejectCode, Rental, Request,
-    RequestError, RequestExt, Response, ResponseExt, Role, Stat, SwarmAction, SwarmResult,
-    TITLE_BYTES_MAX, VERSION, access, is_channel_name,
+    Action, AddressKind, Body, ChannelInfo, Connect, Deal, Decimal, ErrorCode, Feed, Find, Grant,
+    Parent, PeerAddr, PeerInfo, PeerMode, PeerNum, Redirect, Reject, RejectCode, Rental, Request,
+    RequestError, RequestExt, Response, ResponseExt, Role, SUBSTREAMS_MAX, Stat, SwarmAction,
+    SwarmResult, TITLE_BYTES_MAX, VERSION, access, is_channel_name,
 };
 use crate::tracker::json::{
     self, ADDRESSES_MAX, BODY_BYTES_MAX, IDENTIFIER_BYTES_MAX, RESPONSE_BYTES_MAX,
@@ -357,6 +357,11 @@ fn request_ext(object: &Map<String, Value>) -> Needed<RequestExt> {
             .contains_key("parent")
             .then(|| identifier(object, "parent"))
             .transpose()?,
+        parents: list(object.get("parents"))
+            .iter()
+            .filter_map(feed)
+            .take(usize::from(SUBSTREAMS_MAX))
+            .collect(),
         kbps: number("kbps"),
         latency_us: number("latency_us"),
         jitter_us: number("jitter_us"),
@@ -484,12 +489,27 @@ fn redirect(object: &Map<String, Value>) -> Option<Redirect> {
     })
 }
 
+/// Substreams, at least one.
+fn mask(value: &Value) -> Option<u32> {
+    let mask = u32::try_from(integer(value)?).ok()?;
+    (mask != 0 && mask >> SUBSTREAMS_MAX == 0).then_some(mask)
+}
+
+fn feed(value: &Value) -> Option<Feed> {
+    let object = value.as_object()?;
+    Some(Feed {
+        peer: identifier(object, "peer").ok()?,
+        mask: object.get("mask").and_then(mask)?,
+    })
+}
+
 fn parent(value: &Value) -> Option<Parent> {
     let object = value.as_object()?;
     let addr: SocketAddr = object.get("addr")?.as_str()?.parse().ok()?;
     Some(Parent {
         peer: identifier(object, "peer").ok()?,
         addr: SocketAddr::new(addr.ip().to_canonical(), addr.port()),
+        mask: object.get("mask").and_then(mask),
         depth: object.get("depth").and_then(small),
         slots_free: object.get("slots_free").and_then(small),
         role: object.get("role").and_then(role),

@@ -151,6 +151,12 @@ fn our_own_members_come_back_as_they_went() {
             slots_free: Some(3),
             depth: Some(2),
             parent: Some("aa".to_owned()),
+            parents: ["aa", "bb"]
+                .map(|peer| Feed {
+                    peer: peer.to_owned(),
+                    mask: if peer == "aa" { 0b0111 } else { 0b1000 },
+                })
+                .into(),
             kbps: Some(8000),
             latency_us: Some(1500),
             certify: true,
@@ -182,6 +188,7 @@ fn our_own_members_come_back_as_they_went() {
         parents: vec![Parent {
             peer: "aa".to_owned(),
             addr: "[2001:db8::1]:7850".parse().expect("an address"),
+            mask: Some(0xff),
             depth: Some(1),
             slots_free: Some(4),
             role: Some(Role::Source),
@@ -205,6 +212,7 @@ fn our_own_members_come_back_as_they_went() {
         move_to: Some(Parent {
             peer: "cc".to_owned(),
             addr: "192.0.2.1:7850".parse().expect("an address"),
+            mask: None,
             depth: None,
             slots_free: None,
             role: None,
@@ -234,6 +242,70 @@ fn our_own_members_come_back_as_they_went() {
         Response::from_json(response.to_json().as_bytes()),
         Ok(response)
     );
+}
+
+/// Whom a peer gets which substreams from, and whom it is to get them from.
+#[test]
+fn golden_masks_of_parents() {
+    let several = round_trip(
+        r#"{"PPSPTrackerProtocol":{"version":1,"request_type":"STAT_REPORT","transaction_id":"r","peer_id":"p","x_ext":
+          {"v":1,"depth":3,"parent":"a","parents":[{"peer":"a","mask":13},{"peer":"b","mask":2}]}}}"#,
+    );
+    let parents = several.ext.map(|ext| ext.parents).unwrap_or_default();
+    let masks: Vec<(&str, u32)> = parents.iter().map(|at| (&*at.peer, at.mask)).collect();
+    assert_eq!(masks, [("a", 0b1101), ("b", 0b0010)]);
+    let told = response_round_trip(
+        r#"{"PPSPTrackerProtocol":{"version":1,"response_type":0,"error_code":0,"transaction_id":"r",
+          "swarm_result":[{"swarm_id":"2222","result":0}],"x_ext":{"parents":[
+          {"peer":"a","addr":"192.0.2.1:7850","mask":13,"depth":2,"slots_free":1,"role":"peer"},
+          {"peer":"b","addr":"192.0.2.2:7850","mask":2},{"peer":"s","addr":"192.0.2.3:7850","role":"relay"}]}}}"#,
+    );
+    let parents = told.ext.map(|ext| ext.parents).unwrap_or_default();
+    let masks: Vec<Option<u32>> = parents.iter().map(|parent| parent.mask).collect();
+    assert_eq!(masks, [Some(0b1101), Some(0b0010), None]);
+}
+
+#[test]
+fn masks_are_of_eight_substreams_and_parents_are_eight() {
+    for (text, mask) in [
+        ("1", Some(1)),
+        ("255", Some(255)),
+        (r#""6""#, Some(6)),
+        ("0", None),
+        ("256", None),
+        ("4294967297", None),
+        ("-1", None),
+        ("1.5", None),
+        ("null", None),
+        ("[1]", None),
+    ] {
+        let body = format!(
+            r#"{{"PPSPTrackerProtocol":{{"version":1,"error_code":0,"x_ext":{{"parents":[{{"peer":"a","addr":"192.0.2.1:7","mask":{text}}}]}}}}}}"#
+        );
+        let told = Response::from_json(body.as_bytes()).expect("a response");
+        let parents = told.ext.map(|ext| ext.parents).unwrap_or_default();
+        assert_eq!(
+            parents[0].mask, mask,
+            "{text}: the parent counts all the same"
+        );
+        let body = format!(
+            r#"{{"PPSPTrackerProtocol":{{"version":1,"request_type":"STAT_REPORT","transaction_id":"t","peer_id":"p",
+              "x_ext":{{"parents":[{{"peer":"a","mask":{text}}},{{"peer":"b","mask":1}},{{"mask":1}},7]}}}}}}"#
+        );
+        let parents = request(&body)
+            .ext
+            .map(|ext| ext.parents)
+            .unwrap_or_default();
+        let masks: Vec<u32> = parents.iter().map(|parent| parent.mask).collect();
+        let expected: Vec<u32> = mask.into_iter().chain([1]).collect();
+        assert_eq!(masks, expected, "{text}: no parent at all");
+    }
+    let many = vec![r#"{"peer":"a","mask":1}"#; 1000].join(",");
+    let body = format!(
+        r#"{{"PPSPTrackerProtocol":{{"version":1,"request_type":"STAT_REPORT","transaction_id":"t","peer_id":"p","x_ext":{{"parents":[{many}]}}}}}}"#
+    );
+    let parents = request(&body).ext.map(|ext| ext.parents);
+    assert_eq!(parents.map(|parents| parents.len()), Some(8));
 }
 
 /// Each row: a form seen in the RFC's examples or in the field, and the schema form that it means.

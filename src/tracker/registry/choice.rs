@@ -74,6 +74,7 @@ impl Peer {
         Parent {
             peer: self.id.to_string(),
             addr: SocketAddr::new(addr.ip, addr.port),
+            mask: None,
             depth: self.swarms.get(swarm).and_then(|mode| self.depth_as(*mode)),
             slots_free: self.slots_left(),
             role: self.role,
