@@ -32,7 +32,7 @@ _p2ps__source() {
 
     case "${cmd}" in
         p2ps__source)
-            opts="-i -4 -6 -v -q -h -V --input --pace --on-eof --tee --sign-delay --chunk-packets --seal --channel --title --tracker --tls-ca --key --state-dir --window --max-children --upload-limit --allow --token-file --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version keygen ticket completions"
+            opts="-i -4 -6 -v -q -h -V --input --pace --on-eof --tee --sign-delay --chunk-packets --substreams --seal --channel --title --tracker --tls-ca --key --state-dir --window --max-children --upload-limit --allow --token-file --listen --bind-dev --ipv4 --ipv6 --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version keygen ticket completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -63,6 +63,10 @@ _p2ps__source() {
                     return 0
                     ;;
                 --chunk-packets)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --substreams)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

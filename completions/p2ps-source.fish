@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_source_global_optspecs
-    string join \n i/input= pace= on-eof= tee= sign-delay= chunk-packets= seal channel= title= tracker= tls-ca= key= state-dir= window= max-children= upload-limit= allow= token-file= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n i/input= pace= on-eof= tee= sign-delay= chunk-packets= substreams= seal channel= title= tracker= tls-ca= key= state-dir= window= max-children= upload-limit= allow= token-file= listen= bind-dev= 4/ipv4 6/ipv6 stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_source_needs_command
@@ -32,6 +32,7 @@ wait\t'Keep the channel and open the input again'"
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l tee -d 'Write the media that was read to this output as well; - is standard output' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l sign-delay -d 'Longest wait before what was read is signed and sent: 1ms to 2s [default: 20ms, of a slow stream up to 100ms]' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l chunk-packets -d 'Transport stream packets in a chunk: 1 to 7, 6 with --seal; fewer where the path takes only small datagrams [default: as many as go]' -r
+complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l substreams -d 'Substreams that the stream is cut into, so that a viewer can get it from several parents, each a part: 1, 2, 4 or 8' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l channel -d 'Name of the channel at its trackers: 1 to 64 of A-Z a-z 0-9 . _ -' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l title -d 'Title for people' -r
 complete -c p2ps-source -n "__fish_p2ps_source_needs_command" -l tracker -d 'Tracker: http://HOST[:PORT][/PATH], https://..., or HOST[:PORT] with port 7851 unless told. Repeatable' -r

@@ -117,7 +117,9 @@ impl Node {
             .iter()
             .filter(|(_, channel)| channel.swarm == swarm && channel.is_open());
         counters.neighbours = Some(neighbours.count() as u64);
-        let mut path = self.path(swarm);
+        // The main parent's, when there are several.
+        let main = self.paths(swarm).into_iter().next();
+        let mut path = main.map_or_else(Vec::new, |(_, path)| path);
         path.pop();
         // Whose path begins at no source has no level.
         counters.depth = u64::from(self.depth(swarm)).checked_sub(1);

@@ -217,7 +217,13 @@ impl Engine {
             };
             while let Some(news) = rendezvous.poll_news() {
                 match news {
-                    trackers::News::Parents(addrs) => self.node.set_candidates(now, index, &addrs),
+                    trackers::News::Parents(addrs, parts) => {
+                        self.node.set_candidates(now, index, &addrs);
+                        // Without any it says nothing of who pushes what: that stands.
+                        if !parts.is_empty() {
+                            self.node.set_shares(now, index, &parts);
+                        }
+                    }
                     trackers::News::MoveTo(addr) => self.node.move_to(now, index, addr),
                     trackers::News::Ticket(ticket) => self.node.set_ticket(now, index, ticket),
                     trackers::News::Auth(auth) => {

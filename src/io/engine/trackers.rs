@@ -8,13 +8,14 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::chunk::Parts;
 use crate::ids::SwarmId;
 use crate::io::clock::Clock;
 use crate::io::http;
 use crate::stats::Counters;
 use crate::time::Instant;
 use crate::tracker::announce::{Announcer, Event, Meter};
-use crate::tracker::message::{ChannelAuth, Grant, SealKeys};
+use crate::tracker::message::{ChannelAuth, Grant, Parent, SealKeys};
 use crate::tracker::ticket::Revocation;
 
 /// How long a tracker may take to answer.
@@ -31,7 +32,8 @@ pub(super) struct Answer {
 /// What trackers said that matters to the loop.
 #[derive(Debug)]
 pub(super) enum News {
-    Parents(Vec<SocketAddr>),
+    /// Candidates, and those of them that are to push a part of the stream.
+    Parents(Vec<SocketAddr>, Vec<(SocketAddr, Parts)>),
     MoveTo(SocketAddr),
     Ticket(Bytes),
     Auth(ChannelAuth),
@@ -191,9 +193,17 @@ fn news_of(urls: &[String], event: Event) -> Option<News> {
             to.cluster, to.server, to.reason
         ))),
         Event::Cluster(name) => Some(News::Fine(format!("serving cluster {name}"))),
-        Event::Parents(parents) => Some(News::Parents(
-            parents.into_iter().map(|parent| parent.addr).collect(),
-        )),
+        Event::Parents(parents) => {
+            let part = |parent: &Parent| {
+                Some((
+                    parent.addr,
+                    Parts::from_bits(u8::try_from(parent.mask?).ok()?),
+                ))
+            };
+            let parts = parents.iter().filter_map(part).collect();
+            let addrs = parents.into_iter().map(|parent| parent.addr).collect();
+            Some(News::Parents(addrs, parts))
+        }
         Event::MoveTo(parent) => Some(News::MoveTo(parent.addr)),
         Event::Ticket(ticket) => Some(News::Ticket(ticket)),
         Event::Auth(auth) => Some(News::Auth(auth)),

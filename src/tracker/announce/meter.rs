@@ -37,8 +37,11 @@ impl Meter {
             // The tracker counts levels, the source being the first.
             depth: counters.depth.and_then(|hops| u16::try_from(hops + 1).ok()),
             parent: counters.root_path.last().map(ToString::to_string),
-            // Whoever has several says so: no counter tells.
-            parents: Vec::new(),
+            parents: counters
+                .shares
+                .iter()
+                .map(|(peer, parts)| (peer.to_string(), *parts))
+                .collect(),
             uplink_kbps: counters.uplink_bps.map(|bps| bps / 1000),
             kbps: self.kbps,
             loss: self.loss,
