@@ -13,6 +13,7 @@ mod input;
 mod net;
 mod output;
 mod queue;
+mod reader;
 mod serve;
 mod tally;
 mod unix_socket;
