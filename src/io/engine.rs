@@ -15,7 +15,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 
 pub use report::{Reporter, Show, Teller};
 pub use source::{Counter, Resume};
@@ -25,6 +24,7 @@ use super::clock::Clock;
 use super::lifecycle::Lifecycle;
 use super::media::{Input, MediaOut, Outcome, Output, Tally};
 use super::signal::{Signal, Signals};
+use super::timer::Timer;
 use super::udp::{KernelDrops, Received, Udp};
 use crate::ids::PeerId;
 use crate::node::{Node, Port, Role};
@@ -38,8 +38,6 @@ use crate::wire::Answer;
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
 /// The same while children ask for repairs.
 const LISTEN_PAUSE_URGENT: Duration = Duration::from_millis(1);
-/// The timer may be early by this much: nothing is done then, and it is set again.
-const TIMER_SLACK: Duration = Duration::from_millis(5);
 /// Children count as asking for repairs this long after they did.
 const URGENT_SPAN: Duration = Duration::from_secs(2);
 /// Media blocks read from the input in one go.
@@ -146,9 +144,7 @@ pub struct Engine {
 /// What changes while the loop runs.
 #[derive(Debug)]
 struct Run {
-    /// One timer for all that is due: a new one each time would cost the runtime a wake-up of its own, and one that is
-    /// only moved back does not.
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     answers: mpsc::UnboundedReceiver<trackers::Answer>,
     /// The listening socket is not watched before this.
     listen_at: Option<Instant>,
@@ -190,7 +186,7 @@ impl Engine {
         self.dial.arm()?;
         self.listen.arm()?;
         let mut run = Run {
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer: Timer::new()?,
             answers,
             listen_at: None,
             urgent_at: None,
@@ -320,11 +316,7 @@ impl Engine {
     ) -> std::io::Result<()> {
         let now = self.clock.now();
         let deadline = self.deadline(run, now);
-        let due = self.clock.to_system(deadline);
-        let set = run.timer.deadline();
-        if run.timer.is_elapsed() || due < set || due > set + TIMER_SLACK {
-            run.timer.as_mut().reset(due);
-        }
+        run.timer.set(now, deadline)?;
         let full = self.blocking && run.held.is_some();
         // What comes before there is a key to seal with waits where it is.
         let takes_media = self.input.is_some() && !self.node.awaits_seal_key();
@@ -359,7 +351,7 @@ impl Engine {
                 self.tee = None;
             }
             () = first_ready(outputs), if full => {}
-            () = &mut run.timer => {
+            () = run.timer.rings() => {
                 let now = self.clock.now();
                 if run.listen_at.is_some_and(|at| now >= at) {
                     self.receive(run);
