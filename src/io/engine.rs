@@ -27,6 +27,7 @@ use super::signal::{Signal, Signals};
 use super::timer::Timer;
 use super::udp::{KernelDrops, Received, Udp};
 use crate::ids::PeerId;
+use crate::media::Gather;
 use crate::node::{Node, Port, Role};
 use crate::stats::{State, StateChange};
 use crate::time::Instant;
@@ -36,6 +37,8 @@ use crate::wire::Answer;
 ///
 /// Several times the spacing of trains, so that this wait alone never wakes us while they come.
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
+/// So much earlier it is read with media that was waited for.
+const LISTEN_EARLY: Duration = Duration::from_millis(25);
 /// The same while children ask for repairs.
 const LISTEN_PAUSE_URGENT: Duration = Duration::from_millis(1);
 /// Children count as asking for repairs this long after they did.
@@ -113,6 +116,8 @@ pub struct Engine {
     pub streams: Vec<Stream>,
     /// The media of a source.
     pub input: Option<Input>,
+    /// How long media may wait to be signed.
+    pub sign_delay: Duration,
     /// Where else the media of a source goes.
     pub tee: Option<Output>,
     /// Where the media of a player goes.
@@ -150,6 +155,9 @@ struct Run {
     listen_at: Option<Instant>,
     urgent_at: Option<Instant>,
     input_tally: Tally,
+    /// When an input that is left alone is read next; one that is watched has none.
+    input_at: Option<Instant>,
+    gather: Gather,
     input_done: Option<Instant>,
     saw_media: bool,
     /// There is media that we have no key to.
@@ -191,6 +199,8 @@ impl Engine {
             listen_at: None,
             urgent_at: None,
             input_tally: Tally::new(),
+            input_at: None,
+            gather: Gather::new(self.sign_delay),
             input_done: None,
             saw_media: false,
             sealed: false,
@@ -300,6 +310,7 @@ impl Engine {
         }
         [
             run.listen_at,
+            run.input_at,
             run.input_done.map(|since| since + DRAIN_SPAN),
             run.alive_at,
         ]
@@ -320,6 +331,7 @@ impl Engine {
         let full = self.blocking && run.held.is_some();
         // What comes before there is a key to seal with waits where it is.
         let takes_media = self.input.is_some() && !self.node.awaits_seal_key();
+        let watches_media = takes_media && run.input_at.is_none();
         let Self {
             dial,
             listen,
@@ -333,7 +345,7 @@ impl Engine {
             signal = signals.next() => self.on_signal(run, signal, lifecycle),
             () = dial.ready() => self.receive(run),
             () = listen.ready() => self.receive(run),
-            media = next_media(input), if takes_media => self.on_media(run, media),
+            media = next_media(input), if watches_media => self.on_media(run, media),
             Some(answer) = run.answers.recv() => {
                 let now = self.clock.now();
                 if let Some(rendezvous) =
@@ -359,6 +371,12 @@ impl Engine {
             }
         }
         let now = self.clock.now();
+        if run.input_at.is_some_and(|at| now >= at) {
+            self.read_media(run);
+            if run.listen_at.is_some_and(|at| now + LISTEN_EARLY >= at) {
+                self.receive(run);
+            }
+        }
         if self.node.poll_timeout(now).is_some_and(|at| now >= at) {
             self.node.handle_timeout(now);
         }

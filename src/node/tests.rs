@@ -2,6 +2,7 @@
 
 mod notice;
 mod parents;
+mod unread;
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! Media coming in: an endpoint opened for reading, as blocks of bytes.
 //!
-//! What can block (standard input, descriptors, files, FIFOs) is read by a thread of its own, sockets by a task; both
-//! feed a short queue, so that [`Input::next`] can be dropped and asked again at any time, and a swarm that is too
-//! slow for its encoder makes the encoder wait (or the kernel drop datagrams), not memory grow.
+//! Pipes that were handed over and datagrams are left in the kernel until the loop wants them. What can block without
+//! telling (files, devices, FIFOs that wait for a writer) is read by a thread of its own, Unix sockets and RTP by a
+//! task; both feed a short queue. So [`Input::next`] can be dropped and asked again at any time, and a swarm that is
+//! too slow for its encoder makes the encoder wait (or the kernel drop datagrams), not memory grow.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IsTerminal};
@@ -28,6 +29,7 @@ use super::error::OpenError;
 use super::net;
 use super::reader::Feed;
 use super::unix_socket::SocketFile;
+use super::unread::Unread;
 use crate::io::value::{DurationValue, Shown};
 use crate::media::{RTP_MPEG_TS, RtpCounts, RtpOrder};
 
@@ -75,12 +77,21 @@ pub struct InputOptions {
 /// Dropping it closes the socket at once; a thread that waits for a silent pipe ends with the process.
 #[derive(Debug)]
 pub struct Input {
-    queue: mpsc::Receiver<io::Result<Bytes>>,
+    origin: Origin,
     address: Option<SocketAddr>,
     rtp: Option<Arc<Mutex<RtpCounts>>>,
     task: Option<AbortHandle>,
     /// The socket file this process made, removed when the input is dropped.
     _socket_file: Option<SocketFile>,
+}
+
+/// Where blocks come from.
+#[derive(Debug)]
+enum Origin {
+    /// A thread or task that reads as soon as it can.
+    Queue(mpsc::Receiver<io::Result<Bytes>>),
+    /// The kernel itself.
+    Unread(Box<Unread>),
 }
 
 impl Drop for Input {
@@ -145,12 +156,30 @@ impl Input {
     /// An *empty* block says that the writer left and another one may come: flush what was cut so far, the next byte
     /// starts a new packet. After an error comes the end. Cancel-safe.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        self.queue.recv().await
+        match &mut self.origin {
+            Origin::Queue(queue) => queue.recv().await,
+            Origin::Unread(unread) => unread.next().await,
+        }
     }
 
     /// The next block if there is one already.
     pub fn try_next(&mut self) -> Option<io::Result<Bytes>> {
-        self.queue.try_recv().ok()
+        match &mut self.origin {
+            Origin::Queue(queue) => queue.try_recv().ok(),
+            Origin::Unread(unread) => unread.try_next(),
+        }
+    }
+
+    /// Whether what comes may lie unread in the kernel for a while.
+    pub const fn can_be_left(&self) -> bool {
+        matches!(self.origin, Origin::Unread(_))
+    }
+
+    /// Leaves the input alone: nothing that comes wakes anybody up until [`next`](Self::next) is waited for.
+    pub fn leave(&mut self) {
+        if let Origin::Unread(unread) = &mut self.origin {
+            unread.disarm();
+        }
     }
 
     /// Where a socket really listens; of a connected or file input nothing.
@@ -166,8 +195,12 @@ impl Input {
     }
 
     fn new(queue: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self::of(Origin::Queue(queue))
+    }
+
+    fn of(origin: Origin) -> Self {
         Self {
-            queue,
+            origin,
             address: None,
             rtp: None,
             task: None,
@@ -177,7 +210,15 @@ impl Input {
 
     fn from_descriptor(descriptor: OwnedFd, options: InputOptions) -> Self {
         let file = File::from(descriptor);
-        let is_regular = file.metadata().is_ok_and(|found| found.is_file());
+        let kind = file.metadata().map(|found| found.file_type());
+        if options.pace != Some(Pace::Pcr)
+            && kind
+                .as_ref()
+                .is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
+        {
+            return Self::of(Origin::Unread(Box::new(Unread::stream(file))));
+        }
+        let is_regular = kind.is_ok_and(|kind| kind.is_file());
         Self::read_by_thread(options.pace, is_regular, move |feed| {
             feed.read(&file).map(drop)
         })
@@ -230,6 +271,12 @@ impl Input {
         let address = net::resolve(&datagrams.host).await?;
         let socket = net::receiver(datagrams, address)?;
         let local = socket.local_addr().ok();
+        if !is_rtp && datagrams.options.timeout.is_none() {
+            let unread = Unread::datagrams(socket, datagrams.options.sources.clone());
+            let mut input = Self::of(Origin::Unread(Box::new(unread)));
+            input.address = local;
+            return Ok(input);
+        }
         let socket =
             UdpSocket::from_std(socket).map_err(OpenError::io("bind", datagrams.to_string()))?;
         let options = datagrams.options.clone();

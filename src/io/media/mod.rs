@@ -17,6 +17,7 @@ mod reader;
 mod serve;
 mod tally;
 mod unix_socket;
+mod unread;
 mod writer;
 
 pub use descriptor::{Access, take_descriptor};
