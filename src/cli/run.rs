@@ -197,6 +197,7 @@ pub fn source(settings: source::Settings, understood: &Understood) -> Result<Exi
             reporter,
             Some(counter),
         )?;
+        engine.sign_delay = settings.sign_delay.0;
         engine.allow.clone_from(&settings.access.allow);
         lifecycle.ready(stream::facts(local, &channels));
         let outcome = stream::drive(engine, &mut lifecycle, &mut signals).await;

@@ -7,6 +7,7 @@ mod records;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use super::common::{Net, Process, Serve};
 use super::exit::{CliError, Exit, reason, shown_path};
@@ -286,6 +287,7 @@ pub(super) fn engine(
         dial: base.dial,
         streams,
         input,
+        sign_delay: Duration::ZERO,
         tee,
         outputs,
         blocking: false,

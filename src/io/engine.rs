@@ -15,7 +15,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 
 pub use report::{Reporter, Show, Teller};
 pub use source::{Counter, Resume};
@@ -25,8 +24,10 @@ use super::clock::Clock;
 use super::lifecycle::Lifecycle;
 use super::media::{Input, MediaOut, Outcome, Output, Tally};
 use super::signal::{Signal, Signals};
+use super::timer::Timer;
 use super::udp::{KernelDrops, Received, Udp};
 use crate::ids::PeerId;
+use crate::media::Gather;
 use crate::node::{Node, Port, Role};
 use crate::stats::{State, StateChange};
 use crate::time::Instant;
@@ -36,10 +37,10 @@ use crate::wire::Answer;
 ///
 /// Several times the spacing of trains, so that this wait alone never wakes us while they come.
 const LISTEN_PAUSE: Duration = Duration::from_millis(100);
+/// So much earlier it is read with media that was waited for.
+const LISTEN_EARLY: Duration = Duration::from_millis(25);
 /// The same while children ask for repairs.
 const LISTEN_PAUSE_URGENT: Duration = Duration::from_millis(1);
-/// The timer may be early by this much: nothing is done then, and it is set again.
-const TIMER_SLACK: Duration = Duration::from_millis(5);
 /// Children count as asking for repairs this long after they did.
 const URGENT_SPAN: Duration = Duration::from_secs(2);
 /// Media blocks read from the input in one go.
@@ -115,6 +116,8 @@ pub struct Engine {
     pub streams: Vec<Stream>,
     /// The media of a source.
     pub input: Option<Input>,
+    /// How long media may wait to be signed.
+    pub sign_delay: Duration,
     /// Where else the media of a source goes.
     pub tee: Option<Output>,
     /// Where the media of a player goes.
@@ -146,14 +149,15 @@ pub struct Engine {
 /// What changes while the loop runs.
 #[derive(Debug)]
 struct Run {
-    /// One timer for all that is due: a new one each time would cost the runtime a wake-up of its own, and one that is
-    /// only moved back does not.
-    timer: Pin<Box<Sleep>>,
+    timer: Timer,
     answers: mpsc::UnboundedReceiver<trackers::Answer>,
     /// The listening socket is not watched before this.
     listen_at: Option<Instant>,
     urgent_at: Option<Instant>,
     input_tally: Tally,
+    /// When an input that is left alone is read next; one that is watched has none.
+    input_at: Option<Instant>,
+    gather: Gather,
     input_done: Option<Instant>,
     saw_media: bool,
     /// There is media that we have no key to.
@@ -190,11 +194,13 @@ impl Engine {
         self.dial.arm()?;
         self.listen.arm()?;
         let mut run = Run {
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer: Timer::new()?,
             answers,
             listen_at: None,
             urgent_at: None,
             input_tally: Tally::new(),
+            input_at: None,
+            gather: Gather::new(self.sign_delay),
             input_done: None,
             saw_media: false,
             sealed: false,
@@ -304,6 +310,7 @@ impl Engine {
         }
         [
             run.listen_at,
+            run.input_at,
             run.input_done.map(|since| since + DRAIN_SPAN),
             run.alive_at,
         ]
@@ -320,14 +327,11 @@ impl Engine {
     ) -> std::io::Result<()> {
         let now = self.clock.now();
         let deadline = self.deadline(run, now);
-        let due = self.clock.to_system(deadline);
-        let set = run.timer.deadline();
-        if run.timer.is_elapsed() || due < set || due > set + TIMER_SLACK {
-            run.timer.as_mut().reset(due);
-        }
+        run.timer.set(now, deadline)?;
         let full = self.blocking && run.held.is_some();
         // What comes before there is a key to seal with waits where it is.
         let takes_media = self.input.is_some() && !self.node.awaits_seal_key();
+        let watches_media = takes_media && run.input_at.is_none();
         let Self {
             dial,
             listen,
@@ -341,7 +345,7 @@ impl Engine {
             signal = signals.next() => self.on_signal(run, signal, lifecycle),
             () = dial.ready() => self.receive(run),
             () = listen.ready() => self.receive(run),
-            media = next_media(input), if takes_media => self.on_media(run, media),
+            media = next_media(input), if watches_media => self.on_media(run, media),
             Some(answer) = run.answers.recv() => {
                 let now = self.clock.now();
                 if let Some(rendezvous) =
@@ -359,7 +363,7 @@ impl Engine {
                 self.tee = None;
             }
             () = first_ready(outputs), if full => {}
-            () = &mut run.timer => {
+            () = run.timer.rings() => {
                 let now = self.clock.now();
                 if run.listen_at.is_some_and(|at| now >= at) {
                     self.receive(run);
@@ -367,6 +371,12 @@ impl Engine {
             }
         }
         let now = self.clock.now();
+        if run.input_at.is_some_and(|at| now >= at) {
+            self.read_media(run);
+            if run.listen_at.is_some_and(|at| now + LISTEN_EARLY >= at) {
+                self.receive(run);
+            }
+        }
         if self.node.poll_timeout(now).is_some_and(|at| now >= at) {
             self.node.handle_timeout(now);
         }

@@ -12,5 +12,6 @@ pub mod media;
 pub mod metrics;
 pub mod signal;
 pub mod store;
+pub mod timer;
 pub mod udp;
 pub mod value;

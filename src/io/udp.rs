@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -366,14 +367,14 @@ impl Udp {
     }
 }
 
-/// Watches a socket for one thing only: the runtime's own socket type watches for both, and would wake us up whenever
+/// Watches a socket or pipe for one thing only: the runtime's own types watch for both, and would wake us up whenever
 /// there is room to send.
 #[expect(
     deprecated,
-    reason = "its successor is unsafe for types that lie about their descriptor; a socket does not"
+    reason = "its successor is unsafe for types that lie about their descriptor; sockets and files do not"
 )]
-fn watched(socket: UdpSocket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
-    AsyncFd::with_interest(socket, interest)
+pub(super) fn watched<T: AsRawFd>(watched: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(watched, interest)
 }
 
 /// IPv4 addresses as such, also where an IPv6 socket shows them.

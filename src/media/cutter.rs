@@ -89,6 +89,11 @@ impl Cutter {
         }
     }
 
+    /// Bytes of a full chunk.
+    pub const fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
     /// Bytes pushed and not given out yet.
     pub fn pending_bytes(&self) -> usize {
         self.carry.len() + self.blocks.iter().map(Bytes::len).sum::<usize>()

@@ -3,6 +3,7 @@
 //! All of it is pure: bytes and times in, chunks and deadlines out. Endpoints live in [`crate::io::media`].
 
 mod cutter;
+mod gather;
 mod pace;
 mod rtp;
 #[cfg(test)]
@@ -10,6 +11,7 @@ pub(crate) mod testing;
 mod ts;
 
 pub use cutter::Cutter;
+pub use gather::Gather;
 pub use pace::{Anchor, AnchorLimits, Pacer, Slot, Timeline};
 pub use rtp::{RTP_MPEG_TS, RtpCounts, RtpOrder};
 pub use ts::{Marks, PACKET_BYTES, Pcr, Scanner, Tables, is_transport_stream};

@@ -41,6 +41,7 @@ pub use event::{Event, Loss};
 pub use exchange::MEMBERS_MAX;
 pub use outbox::Transmit;
 pub use report::NodeStats;
+pub use source::Unsigned;
 
 use crate::chunk::ChunkRange;
 use crate::ids::{ChannelId, PeerId};

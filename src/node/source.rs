@@ -14,7 +14,7 @@ use crate::integrity::live::{Authority, MUNRO_WIDTH, MunroTree, SignedMunro};
 use crate::media::{Cutter, Scanner};
 use crate::seal::{EpochId, EpochKey, Hints, OVERHEAD_BYTES, Sealer, is_sealed};
 use crate::store::MunroIndex;
-use crate::time::{Instant, NtpTime};
+use crate::time::{Instant, NtpTime, micros};
 
 /// A munro just signed: its tree and the bytes of its chunks, in order from the first.
 #[derive(Debug)]
@@ -22,6 +22,32 @@ pub(super) struct Signed {
     pub munro: SignedMunro,
     pub tree: MunroTree,
     pub chunks: Vec<Bytes>,
+}
+
+/// The open munro of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsigned {
+    /// When it will be signed, full or not: until then what comes for it may lie unread.
+    pub due: Instant,
+    /// Whether there are bytes of no full chunk.
+    pub has_partial: bool,
+}
+
+/// When the bytes of a block came, as far as known: after `since` and by `now`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    pub since: Instant,
+    pub now: Instant,
+}
+
+impl Came {
+    /// The moment at which the last `left` of `all` bytes began to come, if they came evenly.
+    fn of_last(self, left: usize, all: usize) -> Instant {
+        let share = left.min(all) as u64;
+        let span = micros(self.now - self.since);
+        let ago = span.saturating_mul(share) / (all as u64).max(1);
+        self.now.saturating_sub(Duration::from_micros(ago))
+    }
 }
 
 /// Less than so many chunks in a munro are few: its signature and hashes weigh a tenth of them and more.
@@ -107,7 +133,7 @@ impl Source {
     /// Takes media in; full munros come out at once.
     pub(super) fn push(
         &mut self,
-        now: Instant,
+        came: Came,
         ntp: NtpTime,
         media: Bytes,
         signed: &mut Vec<Signed>,
@@ -115,16 +141,39 @@ impl Source {
         if media.is_empty() || self.awaits_key() {
             return;
         }
-        self.open_since.get_or_insert(now);
-        self.partial_since.get_or_insert(now);
+        let pushed = media.len();
+        self.open_since.get_or_insert(came.since);
+        self.partial_since.get_or_insert(came.since);
         self.cutter.push(media);
         while let Some(chunk) = self.cutter.next_chunk() {
             // Whatever is left came with this input or would have been cut before.
-            self.partial_since = (self.cutter.pending_bytes() > 0).then_some(now);
+            let left = self.cutter.pending_bytes();
+            self.partial_since = (left > 0).then(|| came.of_last(left, pushed));
             self.add(ntp, chunk, signed);
         }
         if !self.chunks.is_empty() {
-            self.open_since.get_or_insert(now);
+            self.open_since.get_or_insert(came.since);
+        }
+    }
+
+    /// What the open munro waits for, if media comes at `rate` bytes a second from now on.
+    pub(super) fn unsigned(&self, now: Instant, rate: Option<u64>) -> Unsigned {
+        let since = self.open_since.unwrap_or(now);
+        let chunk_bytes = self.cutter.chunk_bytes();
+        let partial_bytes = self.cutter.pending_bytes();
+        let held = self.chunks.len() * chunk_bytes + partial_bytes;
+        let reaches = |chunks: usize| {
+            let missing = (chunks * chunk_bytes).saturating_sub(held) as u64;
+            // A little more, so that it is there.
+            let micros = (missing + missing / 16).saturating_mul(1_000_000);
+            let span = micros.checked_div(rate.unwrap_or(0)).unwrap_or(u64::MAX);
+            now + Duration::from_micros(if missing == 0 { 0 } else { span })
+        };
+        let enough = reaches(FEW_CHUNKS).max(since + self.sign_delay);
+        let few = since + self.sign_delay_few;
+        Unsigned {
+            due: reaches(MUNRO_WIDTH as usize).min(enough).min(few),
+            has_partial: partial_bytes > 0,
         }
     }
 
@@ -242,10 +291,22 @@ impl Node {
 
     /// More media for the source of channel 0.
     pub fn push_media(&mut self, now: Instant, media: Bytes) {
+        self.push_media_since(now, now, media);
+    }
+
+    /// The same of media that may have been there to be read since `since`: its delay runs from then.
+    pub fn push_media_since(&mut self, now: Instant, since: Instant, media: Bytes) {
+        let since = since.min(now);
         self.sign(now, 0, |source, ntp, signed| {
-            source.push(now, ntp, media, signed);
+            source.push(Came { since, now }, ntp, media, signed);
         });
         self.flush(now);
+    }
+
+    /// What the source of channel 0 will sign next, and when, if media comes at `rate` bytes a second from now on.
+    pub fn source_unsigned(&self, now: Instant, rate: Option<u64>) -> Option<Unsigned> {
+        let source = self.swarms.first()?.source.as_ref()?;
+        Some(source.unsigned(now, rate))
     }
 
     /// The source's input has ended: what is left goes out, then the end mark.

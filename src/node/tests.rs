@@ -3,6 +3,7 @@
 mod notice;
 mod parents;
 mod shares;
+mod unread;
 
 use std::collections::BTreeMap;
 

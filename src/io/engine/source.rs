@@ -173,20 +173,65 @@ fn write_whole(path: &Path, number: u64, signing_us: u64) -> io::Result<()> {
 impl Engine {
     /// One block of the input, and what came with it.
     pub(super) fn on_media(&mut self, run: &mut Run, first: Option<io::Result<Bytes>>) {
+        let read = match first {
+            Some(first) => self.take_blocks(run, Some(first)),
+            None => return self.end_input(run, None),
+        };
+        self.plan_reading(run, read);
+    }
+
+    /// What came while the input was left alone.
+    pub(super) fn read_media(&mut self, run: &mut Run) {
+        run.input_at = None;
+        let first = self.input.as_mut().and_then(super::Input::try_next);
+        let read = self.take_blocks(run, first);
+        self.plan_reading(run, read);
+    }
+
+    /// Takes a block and those that are there behind it. Gives their bytes; nothing when there may be more.
+    fn take_blocks(&mut self, run: &mut Run, first: Option<io::Result<Bytes>>) -> Option<u64> {
         let mut next = first;
+        let mut bytes = 0;
         for _ in 0..INPUT_BLOCKS_MAX {
             match next {
-                Some(Ok(media)) => self.take_media(run, media),
-                Some(Err(error)) => return self.end_input(run, Some(error)),
-                None => return self.end_input(run, None),
+                Some(Ok(media)) => {
+                    bytes += media.len() as u64;
+                    self.take_media(run, media);
+                }
+                Some(Err(error)) => {
+                    self.end_input(run, Some(error));
+                    return None;
+                }
+                None => return Some(bytes),
             }
-            next = match self.input.as_mut().and_then(super::Input::try_next) {
-                Some(more) => Some(more),
-                None => return,
-            };
+            next = self.input.as_mut().and_then(super::Input::try_next);
         }
         if let Some(Ok(media)) = next {
             self.take_media(run, media);
+        }
+        None
+    }
+
+    /// Decides when the input is read next: at the latest when the munro must be signed that this is for.
+    fn plan_reading(&mut self, run: &mut Run, read: Option<u64>) {
+        let now = self.clock.now();
+        let (Some(bytes), Some(input)) = (read, &mut self.input) else {
+            return;
+        };
+        if !input.can_be_left() {
+            return;
+        }
+        run.gather.note(now, bytes);
+        if self.node.poll_timeout(now).is_some_and(|at| now >= at) {
+            // What was left alone until it had to be signed.
+            self.node.handle_timeout(now);
+        }
+        let Some(unsigned) = self.node.source_unsigned(now, run.gather.rate()) else {
+            return;
+        };
+        run.input_at = run.gather.next(now, unsigned.due, unsigned.has_partial);
+        if run.input_at.is_some() {
+            input.leave();
         }
     }
 
@@ -208,7 +253,8 @@ impl Engine {
                 chunk: 0,
             });
         }
-        self.node.push_media(now, media);
+        self.node
+            .push_media_since(now, run.gather.since(now), media);
         if !run.warned_raw && self.node.source_is_transport_stream() == Some(false) {
             run.warned_raw = true;
             let text = "input is no MPEG transport stream: late joiners cannot decode it (ffmpeg: -f mpegts)";

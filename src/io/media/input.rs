@@ -1,11 +1,12 @@
 //! Media coming in: an endpoint opened for reading, as blocks of bytes.
 //!
-//! What can block (standard input, descriptors, files, FIFOs) is read by a thread of its own, sockets by a task; both
-//! feed a short queue, so that [`Input::next`] can be dropped and asked again at any time, and a swarm that is too
-//! slow for its encoder makes the encoder wait (or the kernel drop datagrams), not memory grow.
+//! Pipes that were handed over and datagrams are left in the kernel until the loop wants them. What can block without
+//! telling (files, devices, FIFOs that wait for a writer) is read by a thread of its own, Unix sockets and RTP by a
+//! task; both feed a short queue. So [`Input::next`] can be dropped and asked again at any time, and a swarm that is
+//! too slow for its encoder makes the encoder wait (or the kernel drop datagrams), not memory grow.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
@@ -26,23 +27,20 @@ use super::descriptor::{Access, take_descriptor};
 use super::endpoint::{Datagrams, Endpoint};
 use super::error::OpenError;
 use super::net;
+use super::reader::Feed;
 use super::unix_socket::SocketFile;
+use super::unread::Unread;
 use crate::io::value::{DurationValue, Shown};
-use crate::media::{
-    Anchor, AnchorLimits, Cutter, RTP_MPEG_TS, RtpCounts, RtpOrder, Scanner, Timeline,
-};
+use crate::media::{RTP_MPEG_TS, RtpCounts, RtpOrder};
 
 /// Largest block read at once from anything that is no datagram.
-const BLOCK_BYTES: usize = 64 << 10;
+pub(super) const BLOCK_BYTES: usize = 64 << 10;
 /// Blocks that may wait for [`Input::next`].
-const QUEUE_BLOCKS: usize = 32;
+pub(super) const QUEUE_BLOCKS: usize = 32;
 /// Datagrams that may wait for [`Input::next`]: half a second of 8 Mbit/s.
 const QUEUE_DATAGRAMS: usize = 512;
 /// How long RTP waits for a missing packet when the address says nothing.
 const RTP_HOLD: Duration = Duration::from_millis(50);
-/// Pause before an input that others put into non-blocking mode is asked again.
-const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(2);
-
 /// How often a FIFO whose writer left is asked for the next one.
 const FIFO_PAUSE: Duration = Duration::from_millis(20);
 
@@ -79,12 +77,21 @@ pub struct InputOptions {
 /// Dropping it closes the socket at once; a thread that waits for a silent pipe ends with the process.
 #[derive(Debug)]
 pub struct Input {
-    queue: mpsc::Receiver<io::Result<Bytes>>,
+    origin: Origin,
     address: Option<SocketAddr>,
     rtp: Option<Arc<Mutex<RtpCounts>>>,
     task: Option<AbortHandle>,
     /// The socket file this process made, removed when the input is dropped.
     _socket_file: Option<SocketFile>,
+}
+
+/// Where blocks come from.
+#[derive(Debug)]
+enum Origin {
+    /// A thread or task that reads as soon as it can.
+    Queue(mpsc::Receiver<io::Result<Bytes>>),
+    /// The kernel itself.
+    Unread(Box<Unread>),
 }
 
 impl Drop for Input {
@@ -149,12 +156,30 @@ impl Input {
     /// An *empty* block says that the writer left and another one may come: flush what was cut so far, the next byte
     /// starts a new packet. After an error comes the end. Cancel-safe.
     pub async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        self.queue.recv().await
+        match &mut self.origin {
+            Origin::Queue(queue) => queue.recv().await,
+            Origin::Unread(unread) => unread.next().await,
+        }
     }
 
     /// The next block if there is one already.
     pub fn try_next(&mut self) -> Option<io::Result<Bytes>> {
-        self.queue.try_recv().ok()
+        match &mut self.origin {
+            Origin::Queue(queue) => queue.try_recv().ok(),
+            Origin::Unread(unread) => unread.try_next(),
+        }
+    }
+
+    /// Whether what comes may lie unread in the kernel for a while.
+    pub const fn can_be_left(&self) -> bool {
+        matches!(self.origin, Origin::Unread(_))
+    }
+
+    /// Leaves the input alone: nothing that comes wakes anybody up until [`next`](Self::next) is waited for.
+    pub fn leave(&mut self) {
+        if let Origin::Unread(unread) = &mut self.origin {
+            unread.disarm();
+        }
     }
 
     /// Where a socket really listens; of a connected or file input nothing.
@@ -170,8 +195,12 @@ impl Input {
     }
 
     fn new(queue: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self::of(Origin::Queue(queue))
+    }
+
+    fn of(origin: Origin) -> Self {
         Self {
-            queue,
+            origin,
             address: None,
             rtp: None,
             task: None,
@@ -181,7 +210,15 @@ impl Input {
 
     fn from_descriptor(descriptor: OwnedFd, options: InputOptions) -> Self {
         let file = File::from(descriptor);
-        let is_regular = file.metadata().is_ok_and(|found| found.is_file());
+        let kind = file.metadata().map(|found| found.file_type());
+        if options.pace != Some(Pace::Pcr)
+            && kind
+                .as_ref()
+                .is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
+        {
+            return Self::of(Origin::Unread(Box::new(Unread::stream(file))));
+        }
+        let is_regular = kind.is_ok_and(|kind| kind.is_file());
         Self::read_by_thread(options.pace, is_regular, move |feed| {
             feed.read(&file).map(drop)
         })
@@ -198,7 +235,7 @@ impl Input {
             let path = path.to_owned();
             return Ok(Self::read_by_thread(options.pace, false, move |feed| {
                 let file = File::open(&path)?;
-                while !feed.sender.is_closed() {
+                while !feed.is_closed() {
                     let has_media = feed.read(&file)?;
                     if options.on_eof == OnEof::End {
                         break;
@@ -226,37 +263,20 @@ impl Input {
         is_regular: bool,
         read: impl FnOnce(&mut Feed) -> io::Result<()> + Send + 'static,
     ) -> Self {
-        let (sender, queue) = mpsc::channel(QUEUE_BLOCKS);
         let is_paced = pace.map_or(is_regular, |pace| pace == Pace::Pcr);
-        let mut feed = Feed {
-            sender,
-            pacing: is_paced.then(Pacing::new),
-        };
-        let body = move || {
-            let result = read(&mut feed).and_then(|()| feed.end());
-            if let Err(error) = result
-                && error.kind() != ErrorKind::BrokenPipe
-            {
-                // Nobody may be left to hear it.
-                let _ = feed.sender.blocking_send(Err(error));
-            }
-        };
-        let mut input = Self::new(queue);
-        let spawned = thread::Builder::new()
-            .name("media-input".to_owned())
-            .spawn(body);
-        if let Err(error) = spawned {
-            let (sender, queue) = mpsc::channel(1);
-            let _ = sender.try_send(Err(error));
-            input.queue = queue;
-        }
-        input
+        Self::new(Feed::start(is_paced, read))
     }
 
     async fn open_datagrams(datagrams: &Datagrams, is_rtp: bool) -> Result<Self, OpenError> {
         let address = net::resolve(&datagrams.host).await?;
         let socket = net::receiver(datagrams, address)?;
         let local = socket.local_addr().ok();
+        if !is_rtp && datagrams.options.timeout.is_none() {
+            let unread = Unread::datagrams(socket, datagrams.options.sources.clone());
+            let mut input = Self::of(Origin::Unread(Box::new(unread)));
+            input.address = local;
+            return Ok(input);
+        }
         let socket =
             UdpSocket::from_std(socket).map_err(OpenError::io("bind", datagrams.to_string()))?;
         let options = datagrams.options.clone();
@@ -299,122 +319,6 @@ impl Input {
 }
 
 const EISDIR: i32 = 21;
-
-/// The reading thread's end of the queue.
-struct Feed {
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    pacing: Option<Pacing>,
-}
-
-/// What it takes to spread a file over time.
-struct Pacing {
-    clock: Clock,
-    cutter: Cutter,
-    scanner: Scanner,
-    timeline: Timeline<Bytes>,
-    anchor: Anchor,
-}
-
-impl Pacing {
-    fn new() -> Self {
-        Self {
-            clock: Clock::start(),
-            cutter: Cutter::new(7),
-            scanner: Scanner::new(),
-            timeline: Timeline::new(),
-            anchor: Anchor::new(AnchorLimits::FILE),
-        }
-    }
-}
-
-impl Feed {
-    /// Reads to the end; whether there was anything.
-    fn read(&mut self, mut file: &File) -> io::Result<bool> {
-        let mut buffer = BytesMut::new();
-        let mut has_media = false;
-        loop {
-            // Zeroed once, then given out slice by slice: no copy from here to the swarm.
-            if buffer.len() < BLOCK_BYTES / 4 {
-                buffer = BytesMut::zeroed(BLOCK_BYTES);
-            }
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(has_media),
-                Ok(bytes) => {
-                    has_media = true;
-                    self.take(buffer.split_to(bytes).freeze())?;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // A descriptor shared with a program that wants it so.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.sender.is_closed() {
-                        return Err(ErrorKind::BrokenPipe.into());
-                    }
-                    thread::sleep(WOULD_BLOCK_PAUSE);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn take(&mut self, block: Bytes) -> io::Result<()> {
-        let Some(pacing) = &mut self.pacing else {
-            return self.send(block);
-        };
-        pacing.cutter.push(block);
-        while let Some(chunk) = pacing.cutter.next_chunk() {
-            let pcr = pacing.scanner.scan(&chunk).pcr;
-            let bytes = chunk.len();
-            pacing.timeline.push(chunk, bytes, pcr);
-        }
-        self.release()
-    }
-
-    /// Sends what the timeline has placed, each piece when it is due.
-    fn release(&mut self) -> io::Result<()> {
-        loop {
-            let Some(pacing) = &mut self.pacing else {
-                return Ok(());
-            };
-            let Some(slot) = pacing.timeline.pop() else {
-                return Ok(());
-            };
-            let now = pacing.clock.now();
-            let due = pacing.anchor.at(now, slot.due, slot.starts_stretch);
-            if self.sender.is_closed() {
-                return Err(ErrorKind::BrokenPipe.into());
-            }
-            if due > now {
-                thread::sleep(due - now);
-            }
-            self.send(slot.item)?;
-        }
-    }
-
-    /// What pacing still holds back.
-    fn end(&mut self) -> io::Result<()> {
-        if let Some(pacing) = &mut self.pacing {
-            while let Some(chunk) = pacing.cutter.finish() {
-                let pcr = pacing.scanner.scan(&chunk).pcr;
-                let bytes = chunk.len();
-                pacing.timeline.push(chunk, bytes, pcr);
-            }
-            pacing.timeline.flush();
-        }
-        self.release()
-    }
-
-    /// Says that the writer left.
-    fn send_break(&mut self) -> io::Result<()> {
-        self.end()?;
-        self.send(Bytes::new())
-    }
-
-    fn send(&self, block: Bytes) -> io::Result<()> {
-        self.sender
-            .blocking_send(Ok(block))
-            .map_err(|_| ErrorKind::BrokenPipe.into())
-    }
-}
 
 /// The task's end of a datagram socket.
 struct Receiver {

@@ -13,9 +13,11 @@ mod input;
 mod net;
 mod output;
 mod queue;
+mod reader;
 mod serve;
 mod tally;
 mod unix_socket;
+mod unread;
 mod writer;
 
 pub use descriptor::{Access, take_descriptor};
