@@ -149,7 +149,7 @@ impl Announcer {
             parents
         });
         let wait = self.jittered(interval.unwrap_or(REPORT_INTERVAL), 10);
-        let is_wanting = self.is_wanting;
+        let (is_wanting, is_sealing) = (self.is_wanting, self.is_sealing);
         let Some(tracker) = self.trackers.get_mut(index) else {
             return;
         };
@@ -163,7 +163,7 @@ impl Announcer {
         if tracker.has_news {
             tracker.report_at = tracker.soon(now);
         }
-        if self.identity.role == Role::Source && tracker.held.awaits_change() {
+        if self.identity.role == Role::Source && tracker.held.awaits_key(is_sealing) {
             tracker.report_at = tracker.report_at.min(now + SEAL_POLL);
         }
         if let Some(parents) = parents {
