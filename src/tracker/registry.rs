@@ -15,7 +15,7 @@ use super::message::{
     Request, RequestError, RequestExt, Response, ResponseExt, Role, Stat, SwarmResult,
 };
 use super::placement::{PeerNo, Placement, list::Listed};
-use super::ticket::office::TicketOffice;
+use super::ticket::office::{Reading, TicketOffice};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
@@ -95,6 +95,8 @@ struct Peer {
     parent: Option<Arc<str>>,
     /// What it last said of itself beyond that, for the placement.
     told: placing::Told,
+    /// Who plays a sealed channel there, for the other trackers.
+    reading: Option<Reading>,
     /// Where it stands among equals.
     salt: u32,
 }
