@@ -6,6 +6,7 @@ use p2ps::integrity::key::SigningKey;
 use p2ps::tracker::provider::tariff;
 use serde_json::{Value, json};
 
+use crate::access::{order, user};
 use crate::harness::{Place, Running, assert_same, program};
 use crate::media::{SLICE_BYTES, slices};
 use crate::provider::{announce, ask, buy, get};
@@ -407,4 +408,94 @@ fn viewers_who_pay_go_on_when_the_tracker_that_sells_is_killed() {
         .filter_map(|row| row["account"].as_str())
         .collect();
     assert_eq!(accounts, ["ann", "bob", "dora"], "nobody paid twice");
+}
+
+/// Feeds a source until it has sealed with so many other keys than its first; gives how much it got.
+fn feed_until(source: &mut Running, media: &mut std::slice::Chunks<'_, u8>, keys: usize) -> usize {
+    let mut fed = 0;
+    let changes = |source: &Running| {
+        let lines = source.lines();
+        let changes = lines
+            .iter()
+            .filter(|line| line.contains("with the next key"));
+        changes.count()
+    };
+    while changes(source) < keys {
+        let slice = media.next().expect("a change before all media is gone");
+        source.feed([slice]);
+        fed += slice.len();
+    }
+    fed
+}
+
+#[test]
+fn a_sealed_channel_has_one_key_at_all_trackers_whichever_of_them_is_killed() {
+    let test = "a_sealed_channel_has_one_key_at_all_trackers_whichever_of_them_is_killed";
+    let Some(redis) = Redis::start(test) else {
+        return;
+    };
+    let place = Place::new();
+    let store = redis.url();
+    let studio = user(&place, &store, "studio", "publish");
+    order(&store, &["channel", "close", "film"]);
+    let tracker = |name: &str| {
+        let program = place.program("p2ps-tracker", name);
+        program
+            .args(["--store", &store, "--key-life", "10s"])
+            .start()
+    };
+    let (mut first, second) = (tracker("first"), tracker("second"));
+    let (a, b) = (first.address(), second.address());
+    // The source follows the first; most viewers have never heard of it.
+    let mut source = place
+        .source("source")
+        .args([
+            "--seal",
+            "--tracker",
+            &a,
+            "--tracker",
+            &b,
+            "--token-file",
+            &studio,
+        ])
+        .start();
+    knows(&second, 1);
+    let viewer = |name: &str, trackers: &str| {
+        let token = user(&place, &store, name, "watch");
+        let film = format!("p2ps://{trackers}/film");
+        let viewer = place.receiver("p2ps-peer", &format!("{name}-peer"), &film);
+        let viewer = viewer.args(["--token-file", &token, "--latency", "2s"]);
+        viewer.start().attached()
+    };
+    let mut viewers = [viewer("ann", &b), viewer("dora", &format!("{a},{b}"))];
+    let mut revoked = [("bert", viewer("bert", &b)), ("carl", viewer("carl", &b))];
+    for tracker in [&first, &second] {
+        knows(tracker, 5);
+    }
+    let media = slices(0, 1800);
+    let mut rest = media.chunks(SLICE_BYTES);
+    let mut fed = 0;
+    // By revocation and by time, and the same again when one tracker is dead.
+    for (turn, (name, viewer)) in revoked.iter_mut().enumerate() {
+        order(&store, &["user", "revoke", name]);
+        fed += feed_until(&mut source, &mut rest, 2 * turn + 1);
+        viewer.record("he is refused", |record| {
+            (record["code"] == "refused").then_some(())
+        });
+        viewer.signal("TERM");
+        viewer.done();
+        let got = viewer.media();
+        assert!(media[..fed].starts_with(&got), "{} of {fed}", got.len());
+        fed += feed_until(&mut source, &mut rest, 2 * turn + 2);
+        if turn == 0 {
+            first.kill();
+        }
+    }
+    source.end_input();
+    source.done();
+    for viewer in &mut viewers {
+        let end = viewer.done();
+        assert_same("viewer", &viewer.media(), &media[..fed]);
+        assert_eq!(end["unopened_packets_total"], 0, "{end}");
+    }
 }
