@@ -291,8 +291,9 @@ impl Registry {
             Ok(mut response) => {
                 let sells = allowed.is_some();
                 self.give_tickets(now, ip, request, user.as_deref(), sells, &mut response);
-                if request.ext.is_some() {
-                    response.report_interval_s = Some(self.config.report_interval.as_secs().max(1));
+                if let Some(ext) = &request.ext {
+                    let interval = self.config.report_interval_of(ext.role);
+                    response.report_interval_s = Some(interval.as_secs().max(1));
                 }
                 if matches!(request.body, Body::Connect(_)) {
                     let expires = now + self.config.track_timeout;

@@ -305,13 +305,16 @@ impl Announcer {
             .trackers
             .get(index)
             .map_or(0, |tracker| tracker.failures);
-        // The long pause is for those who have the stream; whoever waits for it should not wait a minute more.
-        let longest = if self.is_wanting {
-            BACK_OFF[BACK_OFF.len() - 1]
-        } else {
-            BACK_OFF_LONG
+        // The long pause is for those who have the stream; whoever waits for it should not wait a minute more, and of a
+        // source nobody hears at a tracker that is back before it speaks there.
+        let longest = match (self.identity.role, self.is_wanting) {
+            (Role::Source, _) => BACK_OFF[1],
+            (_, true) => BACK_OFF[BACK_OFF.len() - 1],
+            (_, false) => BACK_OFF_LONG,
         };
-        let pause = BACK_OFF.get(failures).copied().unwrap_or(longest);
+        let pause = BACK_OFF
+            .get(failures)
+            .map_or(longest, |pause| (*pause).min(longest));
         let pause = self.jittered(pause, 20);
         let Some(tracker) = self.trackers.get_mut(index) else {
             return;
