@@ -182,6 +182,7 @@ pub(super) async fn serve(
         .with_agreer(agreer(&store))
         .with_names(names(&service));
     let control = settings
+        .state
         .store
         .control()
         .and_then(|path| take_orders(&path, &server));

@@ -11,6 +11,7 @@ use crate::harness::{Place, Running, assert_same, program};
 use crate::media::{SLICE_BYTES, slices};
 use crate::provider::{announce, ask, buy, get};
 use crate::redis_server::Redis;
+use crate::tls::Authority;
 
 /// A tracker with a store that others share.
 fn tracker(place: &Place, name: &str, redis: &Redis) -> Running {
@@ -498,4 +499,75 @@ fn a_sealed_channel_has_one_key_at_all_trackers_whichever_of_them_is_killed() {
         assert_same("viewer", &viewer.media(), &media[..fed]);
         assert_eq!(end["unopened_packets_total"], 0, "{end}");
     }
+}
+
+#[test]
+fn a_store_behind_tls_is_the_one_that_its_authority_names() {
+    let place = Place::new();
+    let (authority, stranger) = (place.path("ca"), place.path("stranger"));
+    let signer = Authority::new(&authority);
+    Authority::new(&stranger);
+    let (certificate, key) = (place.path("redis.crt"), place.path("redis.key"));
+    let mut redis = Redis::unstarted("s3cret");
+    signer.sign(&redis.address, &certificate, &key);
+    redis.identity = Some((certificate, key));
+    let Some(redis) = redis.started("a_store_behind_tls_is_the_one_that_its_authority_names")
+    else {
+        return;
+    };
+    let shown = redis.url();
+    let store = shown.replace("://", "://:s3cret@");
+    let refused = |args: &[&str]| {
+        let output = Command::new(program("p2ps-tracker"))
+            .args(["--listen", "127.0.0.1:0", "--dry-run"])
+            .args(args)
+            .output()
+            .expect("p2ps-tracker runs");
+        let said = String::from_utf8(output.stderr).expect("text");
+        (output.status.code(), said)
+    };
+    let unknown = format!(
+        "p2ps-tracker: cannot reach store \"{shown}\": its certificate is of an unknown authority: give --tls-ca\n"
+    );
+    let stranger = place.arg("stranger");
+    for args in [
+        &["--store", &store][..],
+        &["--store", &store, "--tls-ca", &stranger],
+    ] {
+        assert_eq!(refused(args), (Some(4), unknown.clone()));
+    }
+    let other = store.replace(&redis.address, "localhost");
+    let ca = place.arg("ca");
+    let (code, line) = refused(&["--store", &other, "--tls-ca", &ca]);
+    assert!(code == Some(4) && !line.is_empty(), "{line}");
+    let plain = store.replace("rediss", "redis");
+    let (code, line) = refused(&["--store", &plain]);
+    assert!(
+        matches!(code, Some(4 | 5)) && line.lines().count() == 1,
+        "{line}"
+    );
+    let idle = "p2ps-tracker: --tls-ca changes nothing: add --store rediss://HOST\n";
+    let found = refused(&["--store", &plain, "--tls-ca", &ca]);
+    assert_eq!(found, (Some(2), idle.to_owned()));
+    // Rows, news and orders go over it.
+    let tracker = |name: &str| {
+        let program = place.program("p2ps-tracker", name);
+        program.args(["--store", &store, "--tls-ca", &ca]).start()
+    };
+    let (one, other) = (tracker("one"), tracker("other"));
+    let mut source = place
+        .source("source")
+        .args(["--tracker", &one.address()])
+        .start();
+    knows(&other, 1);
+    let output = Command::new(program("p2ps-tracker"))
+        .args([
+            "channel", "close", "film", "--store", &store, "--tls-ca", &ca,
+        ])
+        .output()
+        .expect("p2ps-tracker runs");
+    assert!(output.status.success(), "{output:?}");
+    says(&source, "the channel is closed");
+    source.signal("TERM");
+    source.exit();
 }

@@ -115,12 +115,12 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
     let listener = bind_tcp(&settings.net)?;
     progress.clear();
     // A dry run leaves nothing behind, so it makes no store.
-    let is_missing =
-        matches!(&settings.store, StoreUrl::Redb(path) if path.symlink_metadata().is_err());
+    let store = settings.state.read()?;
+    let is_missing = matches!(&store, StoreUrl::Redb(path) if path.symlink_metadata().is_err());
     let store = if settings.process.dry_run && is_missing {
         StoreUrl::Memory
     } else {
-        settings.store.clone()
+        store
     };
     let (store, rows) = Store::open(&store).map_err(|error| CliError::store(&error))?;
     if settings.process.dry_run {

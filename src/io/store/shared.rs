@@ -15,6 +15,7 @@ use super::StoreError;
 use super::rows::VERSION;
 use super::url::RedisUrl;
 use super::writer::{Pending, Rows};
+use crate::io::http::certificate_fault;
 use crate::io::media::reason;
 use crate::io::value::Shown;
 use crate::tracker::provider::change::{Change, Table, is_agreed};
@@ -79,7 +80,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(url: &RedisUrl) -> Result<Self, StoreError> {
-        let client = Client::open(url.secret()).map_err(|error| failed(url, &error))?;
+        let client = url.client().map_err(|error| failed(url, &error))?;
         Ok(Self {
             url: url.clone(),
             client,
@@ -318,6 +319,10 @@ fn why(error: &RedisError) -> String {
     let source = error.source();
     let source = source.and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
     if let Some(error) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
+        let tls = error.get_ref().and_then(|error| error.downcast_ref());
+        if let Some(rustls::Error::InvalidCertificate(fault)) = tls {
+            return format!("its certificate {}", certificate_fault(fault));
+        }
         return match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "timed out".to_owned(),
             _ => reason(error),
