@@ -50,7 +50,7 @@ _p2ps__tracker() {
 
     case "${cmd}" in
         p2ps__tracker)
-            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --placement --networks --session-length --graph --hub-cap --listen --bind-dev --ipv4 --ipv6 --key-life --store --state-dir --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version user channel completions"
+            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --placement --networks --session-length --graph --hub-cap --listen --bind-dev --ipv4 --ipv6 --key-life --store --state-dir --tls-ca --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version user channel completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -105,6 +105,10 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -174,7 +178,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__channel__subcmd__close)
-            opts="-h --store --state-dir --help"
+            opts="-h --store --state-dir --tls-ca --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -185,6 +189,10 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -196,7 +204,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__channel__subcmd__list)
-            opts="-h --store --state-dir --help"
+            opts="-h --store --state-dir --tls-ca --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -207,6 +215,10 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -218,7 +230,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__channel__subcmd__open)
-            opts="-h --store --state-dir --help"
+            opts="-h --store --state-dir --tls-ca --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -229,6 +241,10 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -268,7 +284,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__user__subcmd__add)
-            opts="-h --role --store --state-dir --help"
+            opts="-h --role --store --state-dir --tls-ca --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -286,6 +302,10 @@ _p2ps__tracker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --tls-ca)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -294,7 +314,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__user__subcmd__list)
-            opts="-h --store --state-dir --help"
+            opts="-h --store --state-dir --tls-ca --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -305,6 +325,10 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -316,7 +340,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__user__subcmd__revoke)
-            opts="-h --store --state-dir --help"
+            opts="-h --store --state-dir --tls-ca --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -327,6 +351,10 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

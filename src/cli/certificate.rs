@@ -40,6 +40,22 @@ impl IdentityFiles {
     }
 }
 
+/// The authorities in a file, for a store to be trusted by.
+///
+/// # Errors
+///
+/// A usage error when there are none.
+pub fn authorities(path: &Path) -> Result<Vec<u8>, CliError> {
+    let bytes = read(path)?;
+    match http::has_certificate(&bytes) {
+        true => Ok(bytes),
+        false => {
+            let what = format!("cannot use certificate {}", shown_path(path));
+            Err(CliError::usage(what, "no certificate in it"))
+        }
+    }
+}
+
 /// Trusts the authorities in a file beside those that everybody trusts.
 ///
 /// # Errors

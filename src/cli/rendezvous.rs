@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinHandle;
@@ -20,7 +21,7 @@ use super::value::{Shown, printable};
 use crate::io::clock::Clock;
 use crate::io::control::Control;
 use crate::io::engine::Reporter;
-use crate::io::http::server::{Identity, Keeper, Names, Server};
+use crate::io::http::server::{Agreer, Identity, Keeper, Names, Server};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
 use crate::io::store::{Store, StoreError};
@@ -39,7 +40,7 @@ use crate::tracker::registry::{self, Registry};
 use crate::tracker::service::Service;
 use crate::tracker::ticket::office::{Lives, TicketOffice};
 use crate::tracker::ticket::orders::Outcome;
-use crate::tracker::ticket::seals::Rules;
+use crate::tracker::ticket::seals::{HEARSAY_SPAN, RETURN_SPAN, Rules};
 
 /// Name under which a tracker writes about all channels.
 const ALL_CHANNELS: &str = "*";
@@ -134,24 +135,38 @@ pub(super) async fn serve(
         ..registry::Config::default()
     };
     let (mut office, changes) = office(&clock, &store, &rows)?;
+    let is_shared = store.is_shared();
     office.set_seal_rules(Rules {
         rotation: settings.key_life,
-        patience: config.track_timeout,
+        // Viewers of a tracker that died have time to go on with another.
+        patience: if is_shared {
+            RETURN_SPAN
+        } else {
+            config.track_timeout
+        },
+        settling: if is_shared {
+            HEARSAY_SPAN
+        } else {
+            Duration::ZERO
+        },
     });
+    if is_shared {
+        office.set_shared();
+    }
     if identity.is_some() {
         office.set_private();
     }
     // Nobody waits for it: a key that is lost makes tickets that end with the tracker.
     drop(store.submit(changes));
     let mut registry = Registry::new(config, seed).with_placement(placement);
-    if store.is_shared() {
+    if is_shared {
         registry = registry.with_others();
     }
     registry.set_office(office);
     let provider = match &settings.tariff {
         Some(path) => {
             let tariff = read_tariff(path)?;
-            match store.is_shared() {
+            match is_shared {
                 // Whose turn it is to sell is asked below.
                 true => None,
                 false => Some(provider(&clock, tariff, &rows)?),
@@ -164,8 +179,10 @@ pub(super) async fn serve(
     let server = Server::new(Arc::clone(&service), move || clock.now())
         .with_identity(identity.clone())
         .with_keeper(keeper(&store))
+        .with_agreer(agreer(&store))
         .with_names(names(&service));
     let control = settings
+        .state
         .store
         .control()
         .and_then(|path| take_orders(&path, &server));
@@ -326,6 +343,19 @@ fn keeper(store: &Store) -> Keeper {
                 StoreError::NotStored(why) => why,
                 other => other.to_string(),
             })
+        })
+    })
+}
+
+/// Asks the store for what other trackers have to agree on.
+fn agreer(store: &Store) -> Agreer {
+    let store = store.clone();
+    Arc::new(move |change| {
+        let store = store.clone();
+        Box::pin(async move {
+            let asked = tokio::task::spawn_blocking(move || store.agree(change));
+            let found = asked.await.map_err(|error| error.to_string())?;
+            found.map_err(|error| error.to_string())
         })
     })
 }

@@ -84,17 +84,24 @@ fn lock(service: &Mutex<Service>) -> MutexGuard<'_, Service> {
 
 /// Takes what other trackers, or orders of the operator, changed.
 fn hear(service: &mut Service, clock: &Clock, news: News) {
-    let registry = service.registry_mut();
+    let (registry, now) = (service.registry_mut(), clock.now());
     match news {
         News::Told(shared) => {
-            if !registry.on_shared(clock.now(), &shared) {
+            if !registry.on_shared(now, &shared) {
                 tracing::debug!("not taken from another tracker: {}", shared.key());
             }
         }
         News::Back => registry.share_again(),
         News::Rows(rows) => {
             if let Some(office) = registry.office()
-                && let Err(error) = office.load_again(&rows)
+                && let Err(error) = office.load_again(now, &rows)
+            {
+                tracing::warn!("{error}: left as it is");
+            }
+        }
+        News::Key(row) => {
+            if let Some(office) = registry.office()
+                && let Err(error) = office.take_key(now, &row.key, row.value.as_deref())
             {
                 tracing::warn!("{error}: left as it is");
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::certificate::IdentityFiles;
+use super::certificate::{self, IdentityFiles};
 use super::common::{
     Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs, state_dir,
 };
@@ -67,21 +67,56 @@ pub struct Args {
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "State")]
 pub struct StateArgs {
-    /// Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one
-    /// [default: tracker.redb in the state directory].
+    /// Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers
+    /// that are one [default: tracker.redb in the state directory].
     #[arg(long, value_name = "URL")]
     pub store: Option<StoreUrl>,
     /// Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// Checked [`StateArgs`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The store.
+    pub store: StoreUrl,
+    /// Whom its certificate has to be of.
+    pub tls_ca: Option<PathBuf>,
+}
+
+impl State {
+    /// The store, with whom to trust.
+    ///
+    /// # Errors
+    ///
+    /// A usage error that names the file and what is wrong with it.
+    pub fn read(&self) -> Result<StoreUrl, CliError> {
+        let store = self.store.clone();
+        match &self.tls_ca {
+            Some(path) => Ok(store.trusting(certificate::authorities(path)?)),
+            None => Ok(store),
+        }
+    }
 }
 
 impl StateArgs {
-    fn check(self) -> Result<StoreUrl, CliError> {
-        match self.store {
-            Some(store) => Ok(store),
-            None => Ok(StoreUrl::within(&state_dir(self.state_dir)?)),
+    fn check(self) -> Result<State, CliError> {
+        let store = match self.store {
+            Some(store) => store,
+            None => StoreUrl::within(&state_dir(self.state_dir)?),
+        };
+        if self.tls_ca.is_some() && !store.is_private() {
+            let why = "add --store rediss://HOST";
+            return Err(CliError::usage("--tls-ca changes nothing", why));
         }
+        Ok(State {
+            store,
+            tls_ca: self.tls_ca,
+        })
     }
 }
 
@@ -167,7 +202,7 @@ pub enum Job {
     /// Carry out an order on a store.
     Order {
         /// The store.
-        store: StoreUrl,
+        state: State,
         /// The order, as the ticket office names it.
         order: &'static str,
         /// What it says.
@@ -201,7 +236,7 @@ impl Command {
             },
         };
         Ok(Job::Order {
-            store: state.check()?,
+            state: state.check()?,
             order,
             body,
         })
@@ -316,7 +351,7 @@ pub struct Settings {
     /// How long one key of a sealed channel is used.
     pub key_life: Duration,
     /// Where durable state is kept.
-    pub store: StoreUrl,
+    pub state: State,
     /// Where records go.
     pub stats: Stats,
     /// How the process behaves.
@@ -367,7 +402,7 @@ impl Tool for Args {
             net,
             tls,
             key_life: self.key_life.get(),
-            store: self.state.check()?,
+            state: self.state.check()?,
             stats: self.stats.check(None)?,
             process: self.process.check(),
             log: self.log.check()?,
@@ -377,7 +412,7 @@ impl Tool for Args {
     fn run(job: Job, understood: &Understood) -> Result<Exit, CliError> {
         match job {
             Job::Serve(settings) => run::tracker(*settings, understood),
-            Job::Order { store, order, body } => run::order(&store, order, &body),
+            Job::Order { state, order, body } => run::order(&state.read()?, order, &body),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use rustls::CertificateError;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider};
 
 use super::media::is_unknown_name;
 use crate::tracker::message::{CONTENT_TYPE, RESPONSE_BYTES_MAX};
@@ -154,19 +154,26 @@ pub async fn get(url: String, timeout: Duration) -> Result<Answer, HttpError> {
 ///
 /// [`HttpError::Certificate`] when there is no certificate in it.
 pub fn trust(authorities: &[u8]) -> Result<(), HttpError> {
-    let none = HttpError::Certificate("is missing");
-    let found = ureq::tls::parse_pem(authorities)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-            Ok(_) => None,
-            Err(_) => Some(Err(none.clone())),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if found.is_empty() {
-        return Err(none);
-    }
+    let found = certificates(authorities).ok_or(HttpError::Certificate("is missing"))?;
     let _ = OUR_AGENT.set(agent(RootCerts::new_with_certs(&found)));
     Ok(())
+}
+
+/// Whether there are certificates (PEM) in a text, and nothing that is damaged.
+pub fn has_certificate(text: &[u8]) -> bool {
+    certificates(text).is_some()
+}
+
+/// The certificates in a text; none where there are none, or one is damaged.
+fn certificates(text: &[u8]) -> Option<Vec<Certificate<'static>>> {
+    let found = ureq::tls::parse_pem(text)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(Some(certificate)),
+            Ok(_) => None,
+            Err(_) => Some(None),
+        })
+        .collect::<Option<Vec<_>>>()?;
+    (!found.is_empty()).then_some(found)
 }
 
 /// Asks those that [`trust`] named and, where the certificate is of none of them, those of the Mozilla list: nothing of
@@ -202,7 +209,7 @@ fn is_unknown_authority(error: &ureq::Error) -> bool {
 }
 
 /// What is wrong with a certificate, in words for whoever can do something about it.
-fn certificate_fault(error: &CertificateError) -> &'static str {
+pub(super) fn certificate_fault(error: &CertificateError) -> &'static str {
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "is of an unknown authority: give --tls-ca"

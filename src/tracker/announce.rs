@@ -16,6 +16,7 @@ use super::message::{
 };
 use super::ticket::Revocation;
 use crate::rng::Rng;
+use crate::seal::EpochId;
 use crate::time::Instant;
 
 mod access;
@@ -198,6 +199,8 @@ pub struct Announcer {
     granted: Option<Grant>,
     credentials: Option<Credentials>,
     is_sealing: bool,
+    /// The key that a source was told to seal with, and the tracker that did.
+    seals_with: Option<(EpochId, usize)>,
     revoked: Vec<Revocation>,
     events: VecDeque<Event>,
 }
@@ -239,6 +242,7 @@ impl Announcer {
             granted: None,
             credentials: None,
             is_sealing: false,
+            seals_with: None,
             revoked: Vec::new(),
             events: VecDeque::new(),
         }

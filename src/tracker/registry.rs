@@ -15,7 +15,7 @@ use super::message::{
     Request, RequestError, RequestExt, Response, ResponseExt, Role, Stat, SwarmResult,
 };
 use super::placement::{PeerNo, Placement, list::Listed};
-use super::ticket::office::TicketOffice;
+use super::ticket::office::{Reading, TicketOffice};
 use crate::rng::{Rng, Seed};
 use crate::time::Instant;
 
@@ -95,6 +95,8 @@ struct Peer {
     parent: Option<Arc<str>>,
     /// What it last said of itself beyond that, for the placement.
     told: placing::Told,
+    /// Who plays a sealed channel there, for the other trackers.
+    reading: Option<Reading>,
     /// Where it stands among equals.
     salt: u32,
 }
@@ -289,8 +291,9 @@ impl Registry {
             Ok(mut response) => {
                 let sells = allowed.is_some();
                 self.give_tickets(now, ip, request, user.as_deref(), sells, &mut response);
-                if request.ext.is_some() {
-                    response.report_interval_s = Some(self.config.report_interval.as_secs().max(1));
+                if let Some(ext) = &request.ext {
+                    let interval = self.config.report_interval_of(ext.role);
+                    response.report_interval_s = Some(interval.as_secs().max(1));
                 }
                 if matches!(request.body, Body::Connect(_)) {
                     let expires = now + self.config.track_timeout;

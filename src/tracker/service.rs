@@ -30,7 +30,7 @@ use crate::time::Instant;
 pub enum Answer {
     /// To be sent once the changes are stored.
     Reply(Reply, Vec<Change>),
-    /// A payment is under way: the same request again, when one was made.
+    /// A payment, or a store that other trackers share, is being asked: the same request again, when one was.
     Later,
 }
 
@@ -127,7 +127,13 @@ impl Service {
 
     /// Answers the body of one POST from `from`, the other end of its connection.
     pub fn handle_body(&mut self, now: Instant, from: SocketAddr, body: &[u8]) -> Answer {
-        let outcome = match (Request::from_json(body), &mut self.provider) {
+        let read = Request::from_json(body);
+        if let (Ok(request), None) = (&read, &self.standby)
+            && self.registry.awaits_agreement(now, from.ip(), request)
+        {
+            return Answer::Later;
+        }
+        let outcome = match (read, &mut self.provider) {
             (Ok(request), Some(_)) => self.serve(now, from, &request),
             (Ok(request), None) => Ok(match &self.standby {
                 Some(why) => {

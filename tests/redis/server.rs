@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -14,9 +15,11 @@ const PROGRAM: &str = "redis-server";
 #[derive(Debug)]
 pub(crate) struct Redis {
     folder: TempDir,
-    address: String,
+    pub(crate) address: String,
     port: u16,
     password: String,
+    /// Certificate and key, behind TLS.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
     child: Option<Child>,
 }
 
@@ -34,6 +37,11 @@ impl Redis {
 
     /// The same, for those who know a password.
     pub(crate) fn with_password(test: &str, password: &str) -> Option<Self> {
+        Self::unstarted(password).started(test)
+    }
+
+    /// One that is not there yet.
+    pub(crate) fn unstarted(password: &str) -> Self {
         static COUNT: AtomicU8 = AtomicU8::new(1);
         // An address of this test alone: nobody takes the port before the server does, or while it is away.
         let (high, low) = ((std::process::id() >> 8) as u8, std::process::id() as u8);
@@ -41,16 +49,20 @@ impl Redis {
         let address = format!("127.{}.{low}.{count}", 64 | (high & 63));
         let free = TcpListener::bind((address.as_str(), 0)).expect("a loopback address");
         let port = free.local_addr().expect("it is bound").port();
-        let mut redis = Self {
+        Self {
             folder: tempfile::tempdir().expect("a temporary directory"),
             address,
             port,
             password: password.to_owned(),
+            identity: None,
             child: None,
-        };
-        drop(free);
-        if redis.begin() {
-            return Some(redis);
+        }
+    }
+
+    /// Starts it for a test, or says that the test is left out for want of it.
+    pub(crate) fn started(mut self, test: &str) -> Option<Self> {
+        if self.begin() {
+            return Some(self);
         }
         // Not by `eprintln!`, which the test harness keeps to itself.
         let line = format!("left out: {test}: needs {PROGRAM}\n");
@@ -60,8 +72,28 @@ impl Redis {
 
     /// Starts it, again with what it kept; false when it is not installed.
     pub(crate) fn begin(&mut self) -> bool {
-        let child = Command::new(PROGRAM)
-            .args(["--bind", &self.address, "--port", &self.port.to_string()])
+        let port = self.port.to_string();
+        let mut command = Command::new(PROGRAM);
+        match &self.identity {
+            None => {
+                command.args(["--port", &port]);
+            }
+            Some((certificate, key)) => {
+                command.args([
+                    "--port",
+                    "0",
+                    "--tls-port",
+                    &port,
+                    "--tls-auth-clients",
+                    "no",
+                ]);
+                command.arg("--tls-cert-file").arg(certificate);
+                command.arg("--tls-key-file").arg(key);
+                command.arg("--tls-ca-cert-file").arg(certificate);
+            }
+        }
+        let child = command
+            .args(["--bind", &self.address])
             .args(["--requirepass", &self.password, "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "always"])
             .arg("--dir")
@@ -90,6 +122,10 @@ impl Redis {
 
     /// Where it is, without the password.
     pub(crate) fn url(&self) -> String {
-        format!("redis://{}:{}/0", self.address, self.port)
+        let scheme = match self.identity {
+            Some(_) => "rediss",
+            None => "redis",
+        };
+        format!("{scheme}://{}:{}/0", self.address, self.port)
     }
 }

@@ -6,10 +6,12 @@ use p2ps::integrity::key::SigningKey;
 use p2ps::tracker::provider::tariff;
 use serde_json::{Value, json};
 
+use crate::access::{order, user};
 use crate::harness::{Place, Running, assert_same, program};
 use crate::media::{SLICE_BYTES, slices};
 use crate::provider::{announce, ask, buy, get};
 use crate::redis_server::Redis;
+use crate::tls::Authority;
 
 /// A tracker with a store that others share.
 fn tracker(place: &Place, name: &str, redis: &Redis) -> Running {
@@ -407,4 +409,165 @@ fn viewers_who_pay_go_on_when_the_tracker_that_sells_is_killed() {
         .filter_map(|row| row["account"].as_str())
         .collect();
     assert_eq!(accounts, ["ann", "bob", "dora"], "nobody paid twice");
+}
+
+/// Feeds a source until it has sealed with so many other keys than its first; gives how much it got.
+fn feed_until(source: &mut Running, media: &mut std::slice::Chunks<'_, u8>, keys: usize) -> usize {
+    let mut fed = 0;
+    let changes = |source: &Running| {
+        let lines = source.lines();
+        let changes = lines
+            .iter()
+            .filter(|line| line.contains("with the next key"));
+        changes.count()
+    };
+    while changes(source) < keys {
+        let slice = media.next().expect("a change before all media is gone");
+        source.feed([slice]);
+        fed += slice.len();
+    }
+    fed
+}
+
+#[test]
+fn a_sealed_channel_has_one_key_at_all_trackers_whichever_of_them_is_killed() {
+    let test = "a_sealed_channel_has_one_key_at_all_trackers_whichever_of_them_is_killed";
+    let Some(redis) = Redis::start(test) else {
+        return;
+    };
+    let place = Place::new();
+    let store = redis.url();
+    let studio = user(&place, &store, "studio", "publish");
+    order(&store, &["channel", "close", "film"]);
+    let tracker = |name: &str| {
+        let program = place.program("p2ps-tracker", name);
+        program
+            .args(["--store", &store, "--key-life", "10s"])
+            .start()
+    };
+    let (mut first, second) = (tracker("first"), tracker("second"));
+    let (a, b) = (first.address(), second.address());
+    // The source follows the first; most viewers have never heard of it.
+    let mut source = place
+        .source("source")
+        .args([
+            "--seal",
+            "--tracker",
+            &a,
+            "--tracker",
+            &b,
+            "--token-file",
+            &studio,
+        ])
+        .start();
+    knows(&second, 1);
+    let viewer = |name: &str, trackers: &str| {
+        let token = user(&place, &store, name, "watch");
+        let film = format!("p2ps://{trackers}/film");
+        let viewer = place.receiver("p2ps-peer", &format!("{name}-peer"), &film);
+        let viewer = viewer.args(["--token-file", &token, "--latency", "2s"]);
+        viewer.start().attached()
+    };
+    let mut viewers = [viewer("ann", &b), viewer("dora", &format!("{a},{b}"))];
+    let mut revoked = [("bert", viewer("bert", &b)), ("carl", viewer("carl", &b))];
+    for tracker in [&first, &second] {
+        knows(tracker, 5);
+    }
+    let media = slices(0, 1800);
+    let mut rest = media.chunks(SLICE_BYTES);
+    let mut fed = 0;
+    // By revocation and by time, and the same again when one tracker is dead.
+    for (turn, (name, viewer)) in revoked.iter_mut().enumerate() {
+        order(&store, &["user", "revoke", name]);
+        fed += feed_until(&mut source, &mut rest, 2 * turn + 1);
+        viewer.record("he is refused", |record| {
+            (record["code"] == "refused").then_some(())
+        });
+        viewer.signal("TERM");
+        viewer.done();
+        let got = viewer.media();
+        assert!(media[..fed].starts_with(&got), "{} of {fed}", got.len());
+        fed += feed_until(&mut source, &mut rest, 2 * turn + 2);
+        if turn == 0 {
+            first.kill();
+        }
+    }
+    source.end_input();
+    source.done();
+    for viewer in &mut viewers {
+        let end = viewer.done();
+        assert_same("viewer", &viewer.media(), &media[..fed]);
+        assert_eq!(end["unopened_packets_total"], 0, "{end}");
+    }
+}
+
+#[test]
+fn a_store_behind_tls_is_the_one_that_its_authority_names() {
+    let place = Place::new();
+    let (authority, stranger) = (place.path("ca"), place.path("stranger"));
+    let signer = Authority::new(&authority);
+    Authority::new(&stranger);
+    let (certificate, key) = (place.path("redis.crt"), place.path("redis.key"));
+    let mut redis = Redis::unstarted("s3cret");
+    signer.sign(&redis.address, &certificate, &key);
+    redis.identity = Some((certificate, key));
+    let Some(redis) = redis.started("a_store_behind_tls_is_the_one_that_its_authority_names")
+    else {
+        return;
+    };
+    let shown = redis.url();
+    let store = shown.replace("://", "://:s3cret@");
+    let refused = |args: &[&str]| {
+        let output = Command::new(program("p2ps-tracker"))
+            .args(["--listen", "127.0.0.1:0", "--dry-run"])
+            .args(args)
+            .output()
+            .expect("p2ps-tracker runs");
+        let said = String::from_utf8(output.stderr).expect("text");
+        (output.status.code(), said)
+    };
+    let unknown = format!(
+        "p2ps-tracker: cannot reach store \"{shown}\": its certificate is of an unknown authority: give --tls-ca\n"
+    );
+    let stranger = place.arg("stranger");
+    for args in [
+        &["--store", &store][..],
+        &["--store", &store, "--tls-ca", &stranger],
+    ] {
+        assert_eq!(refused(args), (Some(4), unknown.clone()));
+    }
+    let other = store.replace(&redis.address, "localhost");
+    let ca = place.arg("ca");
+    let (code, line) = refused(&["--store", &other, "--tls-ca", &ca]);
+    assert!(code == Some(4) && !line.is_empty(), "{line}");
+    let plain = store.replace("rediss", "redis");
+    let (code, line) = refused(&["--store", &plain]);
+    assert!(
+        matches!(code, Some(4 | 5)) && line.lines().count() == 1,
+        "{line}"
+    );
+    let idle = "p2ps-tracker: --tls-ca changes nothing: add --store rediss://HOST\n";
+    let found = refused(&["--store", &plain, "--tls-ca", &ca]);
+    assert_eq!(found, (Some(2), idle.to_owned()));
+    // Rows, news and orders go over it.
+    let tracker = |name: &str| {
+        let program = place.program("p2ps-tracker", name);
+        program.args(["--store", &store, "--tls-ca", &ca]).start()
+    };
+    let (one, other) = (tracker("one"), tracker("other"));
+    let mut source = place
+        .source("source")
+        .args(["--tracker", &one.address()])
+        .start();
+    knows(&other, 1);
+    let output = Command::new(program("p2ps-tracker"))
+        .args([
+            "channel", "close", "film", "--store", &store, "--tls-ca", &ca,
+        ])
+        .output()
+        .expect("p2ps-tracker runs");
+    assert!(output.status.success(), "{output:?}");
+    says(&source, "the channel is closed");
+    source.signal("TERM");
+    source.exit();
 }

@@ -104,6 +104,41 @@ fn the_first_key_is_the_key_of_all() {
 }
 
 #[test]
+fn what_all_agree_on_changes_one_step_at_a_time() {
+    let Some(mut redis) = Redis::start("what_all_agree_on_changes_one_step_at_a_time") else {
+        return;
+    };
+    let ((one, _), (other, _)) = (open(&redis), open(&redis));
+    let row = |revision: u64, by: &str| {
+        let value = format!("{{\"revision\":{revision},\"by\":\"{by}\"}}");
+        put(Table::Keys, "seal.film", &value)
+    };
+    let none = Change {
+        value: None,
+        ..row(0, "")
+    };
+    assert_eq!(one.agree(row(1, "one")), Ok(row(1, "one")));
+    assert_eq!(other.agree(row(1, "other")), Ok(row(1, "one")), "too late");
+    assert_eq!(other.agree(row(2, "other")), Ok(row(2, "other")));
+    // Of an order that rests on what is past nothing is done.
+    let order = |revision| vec![put(Table::Accounts, "ann", "{}"), row(revision, "order")];
+    assert_eq!(wait(one.submit(order(2))), Err(StoreError::Changed));
+    assert_eq!(open(&redis).1, [row(2, "other")]);
+    wait(one.submit(order(3))).expect("the next");
+    assert_eq!(other.agree(row(3, "other")), Ok(row(3, "order")));
+    wait(one.submit(vec![none.clone()])).expect("removed");
+    assert_eq!(one.agree(row(4, "one")), Ok(none.clone()), "it begins anew");
+    // What says nothing of revisions has none.
+    for strange in ["{}", "[]", "null", "x", ""] {
+        ask(&redis, &["HSET", "p2ps:table:keys", "seal.film", strange]);
+        assert_eq!(one.agree(row(1, "one")), Ok(row(1, "one")), "{strange}");
+    }
+    redis.kill();
+    let error = one.agree(row(2, "one")).expect_err("nobody to ask");
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+}
+
+#[test]
 fn only_the_one_who_sells_writes_what_is_sold() {
     let Some(redis) = Redis::start("only_the_one_who_sells_writes_what_is_sold") else {
         return;

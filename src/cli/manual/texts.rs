@@ -204,17 +204,20 @@ pub const TRACKER: Manual = Manual {
     notes: &[
         "Plain HTTP is served on loopback only, unless --insecure-http says otherwise; elsewhere give --tls-cert and \
          --tls-key. Both are read again on HUP; when they are bad, those in use stay.",
-        "Who is on which channel is kept in memory; after a restart the tools announce themselves again. Only what --store \
-         keeps survives.",
-        "Any number of trackers share a Redis or Valkey with --store redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]; the \
+        "Who is on which channel is kept in memory; after a restart the tools announce themselves again, sources within \
+         three seconds, others within ten, or within a minute when it was away for longer. Only what --store keeps \
+         survives.",
+        "Any number of trackers share a Redis or Valkey with --store redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/DB]; the \
          password is shown nowhere, and best given in P2PS_STORE. Each tells the others within a moment whom it heard, so \
          a peer goes on at any of them and a newcomer is sent to peers of all. While the store is away they go on with \
          what they know, and tell each other everything when it is back. Of those with --tariff one sells: it has a \
          lease of 5 s, the others refuse with its address, and one of them takes over, with its contracts, when it is \
          silent; nothing is sold that the store did not take. All want the same --placement and --tariff, and the tools \
-         the list of all. A store for contracts has appendonly yes and appendfsync always. Its keys begin with p2ps. TLS \
-         to the store is not spoken: keep it on a network that is trusted. Orders (user, channel) go to the store, and \
-         reach every tracker from there.",
+         the list of all. A store for contracts has appendonly yes and appendfsync always. Its keys begin with p2ps. Tickets \
+         and keys of sealed channels are in it, so it is on a network that is trusted, or behind TLS: rediss:// with a \
+         certificate of a usual authority, or of one in --tls-ca. Orders (user, channel) go to the store, and reach every \
+         tracker from there: whoever is revoked is cut off at all of them, and gets none of the keys that follow. Keys of \
+         sealed channels are the same at all, and stay as they are while the store is away; give all one --key-life.",
         "The file of --networks has tables [[network]] with subnet (address/length) and any of asn, country, cluster, \
          and [[link]] with from, to (clusters, or source), latency_ms, capacity_mbps. The file of --graph has one \
          table [friends]: peer id = [peer ids]. Clusters and their load: GET /v1/clusters.",

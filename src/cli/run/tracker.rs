@@ -15,6 +15,9 @@ use crate::io::store::{Store, StoreError, StoreUrl};
 use crate::tracker::provider::change::Change;
 use crate::tracker::ticket::orders;
 
+/// How often an order is carried out anew because a tracker changed meanwhile what it rests on.
+const ATTEMPTS_MAX: usize = 10;
+
 /// Carries out an order of the operator, and prints what came of it: through the tracker that has the store, or on the
 /// store itself while no tracker has it.
 ///
@@ -22,22 +25,15 @@ use crate::tracker::ticket::orders;
 ///
 /// A store that cannot be used; an order that makes no sense.
 pub fn order(url: &StoreUrl, order: &str, body: &Value) -> Result<Exit, CliError> {
-    let (status, body) = match Store::open(url) {
-        Ok((store, rows)) => order_store(&store, &rows, order, body)?,
-        Err(StoreError::Locked { path, pid }) => {
-            let locked = StoreError::Locked { path, pid };
-            let mut members = json!({ "order": order });
-            if let (Some(members), Some(body)) = (members.as_object_mut(), body.as_object()) {
-                members.extend(body.clone());
-            }
-            let answer = url.control().map(|path| control::ask(&path, &members));
-            let Some(Ok(mut answer)) = answer else {
-                return Err(CliError::store(&locked));
-            };
-            let status = answer["status"].as_u64().unwrap_or(0);
-            (u16::try_from(status).unwrap_or(0), answer["body"].take())
+    let mut attempts = 1..ATTEMPTS_MAX;
+    let (status, body) = loop {
+        match carry_out(url, order, body) {
+            Ok(answer) => break answer,
+            // A tracker that runs changed what the order rests on: it is carried out on what is there now.
+            Err(Failed::Store(StoreError::Changed)) if attempts.next().is_some() => {}
+            Err(Failed::Store(error)) => return Err(CliError::store(&error)),
+            Err(Failed::Other(error)) => return Err(error),
         }
-        Err(error) => return Err(CliError::store(&error)),
     };
     if status != 200 {
         let why = body.get("error").and_then(Value::as_str);
@@ -49,12 +45,50 @@ pub fn order(url: &StoreUrl, order: &str, body: &Value) -> Result<Exit, CliError
     Ok(Exit::Done)
 }
 
+/// Why an order was not carried out.
+enum Failed {
+    Store(StoreError),
+    Other(CliError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<CliError> for Failed {
+    fn from(error: CliError) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn carry_out(url: &StoreUrl, order: &str, body: &Value) -> Result<(u16, Value), Failed> {
+    match Store::open(url) {
+        Ok((store, rows)) => order_store(&store, &rows, order, body),
+        Err(StoreError::Locked { path, pid }) => {
+            let locked = StoreError::Locked { path, pid };
+            let mut members = json!({ "order": order });
+            if let (Some(members), Some(body)) = (members.as_object_mut(), body.as_object()) {
+                members.extend(body.clone());
+            }
+            let answer = url.control().map(|path| control::ask(&path, &members));
+            let Some(Ok(mut answer)) = answer else {
+                return Err(locked.into());
+            };
+            let status = answer["status"].as_u64().unwrap_or(0);
+            Ok((u16::try_from(status).unwrap_or(0), answer["body"].take()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn order_store(
     store: &Store,
     rows: &[Change],
     order: &str,
     body: &Value,
-) -> Result<(u16, Value), CliError> {
+) -> Result<(u16, Value), Failed> {
     let clock = Clock::start();
     let (mut office, mut changes) = rendezvous::office(&clock, store, rows)?;
     let secret = rendezvous::user_secret()?;
@@ -62,7 +96,7 @@ fn order_store(
     if outcome.status == 200 {
         changes.extend(outcome.changes);
         let stored = store.submit(changes);
-        stream::block_on(async { stored.await.map_err(|error| CliError::store(&error)) })?;
+        stream::block_on(async { Ok(stored.await) })??;
     }
     store.close();
     Ok((outcome.status, outcome.body))
@@ -81,12 +115,12 @@ pub fn tracker(settings: tracker::Settings, understood: &Understood) -> Result<E
     let listener = bind_tcp(&settings.net)?;
     progress.clear();
     // A dry run leaves nothing behind, so it makes no store.
-    let is_missing =
-        matches!(&settings.store, StoreUrl::Redb(path) if path.symlink_metadata().is_err());
+    let store = settings.state.read()?;
+    let is_missing = matches!(&store, StoreUrl::Redb(path) if path.symlink_metadata().is_err());
     let store = if settings.process.dry_run && is_missing {
         StoreUrl::Memory
     } else {
-        settings.store.clone()
+        store
     };
     let (store, rows) = Store::open(&store).map_err(|error| CliError::store(&error))?;
     if settings.process.dry_run {

@@ -8,7 +8,6 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,16 +27,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
 
 use crate::time::Instant;
 use crate::tracker::address::{Scope, network, scope};
 use crate::tracker::message;
 use crate::tracker::placement::Overview;
-use crate::tracker::provider::change::Change;
 use crate::tracker::registry::Stats;
-use crate::tracker::service::{Answer, Service};
+use crate::tracker::service::Service;
 
+mod answer;
 mod api;
 mod body;
 mod documents;
@@ -49,6 +48,7 @@ mod page;
 mod tls;
 mod traffic;
 
+pub use answer::{Agreed, Agreer, Keeper, Kept};
 pub use page::Names;
 pub use tls::{Identity, TlsError};
 
@@ -85,7 +85,7 @@ pub struct Options {
     pub connections_per_address: usize,
     /// Connections in all.
     pub connections_max: usize,
-    /// How long an answer may wait for a payment.
+    /// How long an answer may wait for a payment, or for other trackers to agree.
     pub payment_timeout: Duration,
 }
 
@@ -137,25 +137,22 @@ struct Open {
     by_network: BTreeMap<IpAddr, usize>,
 }
 
-/// Gives the time; the shell's clock, or a test's.
 /// Payment commands that run at a time.
 pub const PAYMENTS_MAX: usize = 8;
 
+/// Gives the time; the shell's clock, or a test's.
 type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
-
-/// Whether changes are durable, or why not.
-pub type Kept = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
-
-/// Makes changes durable, in the order of its calls.
-pub type Keeper = Arc<dyn Fn(Vec<Change>) -> Kept + Send + Sync>;
 
 /// One tracker behind HTTP. Clones are the same tracker.
 #[derive(Clone)]
 pub struct Server {
     service: Arc<Mutex<Service>>,
     keeper: Keeper,
-    /// Counts payments that were made or refused.
-    paid: Arc<watch::Sender<u64>>,
+    agreer: Agreer,
+    /// Whether it was said that nothing is agreed on.
+    is_alone: Arc<AtomicBool>,
+    /// Counts payments that were made or refused, and changes that were agreed on or not.
+    settled: Arc<watch::Sender<u64>>,
     /// Payments that may still be begun.
     tills: Arc<Semaphore>,
     clock: Clock,
@@ -213,7 +210,9 @@ impl Server {
         Self {
             service,
             keeper: Arc::new(|_| Box::pin(std::future::ready(Ok(())))),
-            paid: Arc::new(watch::Sender::new(0)),
+            agreer: Arc::new(|change| Box::pin(std::future::ready(Ok(change)))),
+            is_alone: Arc::default(),
+            settled: Arc::new(watch::Sender::new(0)),
             tills: Arc::new(Semaphore::new(PAYMENTS_MAX)),
             clock: Arc::new(clock),
             options: Options::default(),
@@ -234,6 +233,12 @@ impl Server {
     /// The same server, making durable what must be before it answers.
     pub fn with_keeper(mut self, keeper: Keeper) -> Self {
         self.keeper = keeper;
+        self
+    }
+
+    /// The same server, asking a store that other trackers share for what they have to agree on.
+    pub fn with_agreer(mut self, agreer: Agreer) -> Self {
+        self.agreer = agreer;
         self
     }
 
@@ -326,43 +331,6 @@ impl Server {
         }
         tell(&mut service);
         service
-    }
-
-    /// Asks the tracker something and gives the answer when what it rests on is durable. Asks again when a payment that
-    /// it waits for was made.
-    async fn answer(&self, mut ask: impl FnMut(&mut Service, Instant) -> Answer) -> Response {
-        let deadline = TokioInstant::now() + self.options.payment_timeout;
-        let mut paid = self.paid.subscribe();
-        loop {
-            paid.borrow_and_update();
-            let answer = {
-                let mut service = lock(&self.service);
-                let answer = ask(&mut service, (self.clock)());
-                tell(&mut service);
-                match answer {
-                    Answer::Reply(reply, changes) if changes.is_empty() => Some((reply, None)),
-                    // Handed over under the lock: the order on disk is the order in memory.
-                    Answer::Reply(reply, changes) => Some((reply, Some((self.keeper)(changes)))),
-                    Answer::Later => None,
-                }
-            };
-            let Some((reply, kept)) = answer else {
-                self.start_payments();
-                if timeout_at(deadline, paid.changed()).await.is_err() {
-                    let why = "the payment is under way, ask again";
-                    return error(StatusCode::SERVICE_UNAVAILABLE, why);
-                }
-                continue;
-            };
-            if let Some(kept) = kept
-                && let Err(why) = kept.await
-            {
-                return error(StatusCode::SERVICE_UNAVAILABLE, &why);
-            }
-            let status =
-                StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            return (status, reply.body).into_response();
-        }
     }
 
     /// A slot for a connection, or a short refusal and none.
@@ -460,7 +428,7 @@ impl Server {
                 result = &mut connection => break result,
                 _ = stopped.changed(), if !is_stopping => {
                     is_stopping = true;
-                    Pin::new(&mut connection).graceful_shutdown();
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
                 }
                 () = sleep_until(idle_at) => {
                     if traffic.last() + self.options.idle_timeout <= TokioInstant::now() {

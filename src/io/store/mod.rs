@@ -110,6 +110,9 @@ pub enum StoreError {
     /// The rows are those of a provider, and this tracker is not the one that sells.
     #[error("not stored: another tracker sells now")]
     NotSelling,
+    /// One of the rows was changed by another tracker since it was read.
+    #[error("not stored: another tracker was first")]
+    Changed,
 }
 
 impl StoreError {
@@ -261,6 +264,20 @@ impl Store {
             found.filter(|found| Some(found) != row.value.as_ref()),
             None,
         ))
+    }
+
+    /// Puts a row on which all trackers that share the store agree, unless another one was first with a change: gives what
+    /// the store holds then. Waits for the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it could not be asked.
+    pub fn agree(&self, row: Change) -> Result<Change, StoreError> {
+        match &self.0 {
+            Kind::Shared(common) => common.place.agree(&row),
+            // Nobody else could be first.
+            Kind::Memory | Kind::File(_) => Ok(row),
+        }
     }
 
     /// Whether other trackers may share the store.

@@ -15,9 +15,10 @@ use super::StoreError;
 use super::rows::VERSION;
 use super::url::RedisUrl;
 use super::writer::{Pending, Rows};
+use crate::io::http::certificate_fault;
 use crate::io::media::reason;
 use crate::io::value::Shown;
-use crate::tracker::provider::change::{Change, Table};
+use crate::tracker::provider::change::{Change, Table, is_agreed};
 
 pub mod lease;
 pub mod members;
@@ -37,20 +38,37 @@ const NEWS: &str = "p2ps:news";
 /// What the keys of tables begin with.
 const TABLES: &str = "p2ps:table:";
 
-/// Puts and removes rows: all, or none when somebody else has begun to sell since the term that is given. An account
-/// or a channel that changes is news to the other trackers.
+/// Puts and removes rows: all, or none when somebody else has begun to sell since the term that is given (0), or when a
+/// row on which trackers agree is not the next of what is there (-1). A key that changes is news to the other trackers,
+/// and so is an account or a channel.
 const WRITE: &str = "
+local function revision(text)
+    local is_row, row = pcall(cjson.decode, text or '')
+    return is_row and type(row) == 'table' and tonumber(row.revision) or 0
+end
 if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('HSETNX', KEYS[2], 'version', ARGV[2])
 for i = 5, #ARGV, 4 do
-    local hash = ARGV[4] .. ARGV[i]
-    if ARGV[i + 2] == '1' then
-        redis.call('HSET', hash, ARGV[i + 1], ARGV[i + 3])
-    else
-        redis.call('HDEL', hash, ARGV[i + 1])
+    if ARGV[i + 2] == '2' then
+        local known = redis.call('HGET', ARGV[4] .. ARGV[i], ARGV[i + 1])
+        if revision(known) + 1 ~= revision(ARGV[i + 3]) then return -1 end
     end
 end
-if ARGV[1] == '' then redis.call('PUBLISH', ARGV[3], 'rows') end
+redis.call('HSETNX', KEYS[2], 'version', ARGV[2])
+local is_news = false
+for i = 5, #ARGV, 4 do
+    local hash = ARGV[4] .. ARGV[i]
+    if ARGV[i + 2] == '0' then
+        redis.call('HDEL', hash, ARGV[i + 1])
+    else
+        redis.call('HSET', hash, ARGV[i + 1], ARGV[i + 3])
+    end
+    if ARGV[i] == 'keys' then
+        redis.call('PUBLISH', ARGV[3], 'key ' .. ARGV[i + 1])
+    else
+        is_news = true
+    end
+end
+if ARGV[1] == '' and is_news then redis.call('PUBLISH', ARGV[3], 'rows') end
 return 1";
 
 /// Where the store is, and who we are there.
@@ -62,7 +80,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(url: &RedisUrl) -> Result<Self, StoreError> {
-        let client = Client::open(url.secret()).map_err(|error| failed(url, &error))?;
+        let client = url.client().map_err(|error| failed(url, &error))?;
         Ok(Self {
             url: url.clone(),
             client,
@@ -122,6 +140,21 @@ impl Place {
         claimed.map_err(|error| failed(&self.url, &error))
     }
 
+    /// Puts a row on which trackers agree if it is the next of what is there; gives what is there then.
+    pub(super) fn agree(&self, row: &Change) -> Result<Change, StoreError> {
+        let agreed = self.connect().and_then(|mut connection| {
+            let rows = [((row.table, row.key.clone()), row.value.clone())].into();
+            write(&mut connection, &rows, None)?;
+            one_row(&mut connection, row.table, &row.key)
+        });
+        agreed.map_err(|error| failed(&self.url, &error))
+    }
+
+    /// What is there under one key.
+    fn row(&self, table: Table, key: &str) -> RedisResult<Change> {
+        one_row(&mut self.connect()?, table, key)
+    }
+
     /// Whether what is written is still there after Redis was started again; none where it does not say.
     pub(super) fn is_lasting(&self) -> Option<bool> {
         let mut connection = self.connect().ok()?;
@@ -132,6 +165,50 @@ impl Place {
         let mut lines = about.lines();
         lines.find_map(|line| Some(line.strip_prefix("aof_enabled:")? != "0"))
     }
+}
+
+fn one_row(connection: &mut Connection, table: Table, key: &str) -> RedisResult<Change> {
+    let value = redis::cmd("HGET")
+        .arg(format!("{TABLES}{}", table.name()))
+        .arg(key)
+        .query(connection)?;
+    Ok(Change {
+        table,
+        key: key.to_owned(),
+        value,
+    })
+}
+
+/// What became of rows that were to be written.
+enum Written {
+    Done,
+    /// Somebody else has begun to sell.
+    NotSelling,
+    /// Another tracker has changed a row on which all agree.
+    Changed,
+}
+
+/// Writes rows, those of a provider in its term.
+fn write(connection: &mut Connection, rows: &Pending, term: Option<u64>) -> RedisResult<Written> {
+    let mut script = redis::cmd("EVAL");
+    script.arg(WRITE).arg(2).arg(TERM).arg(ABOUT);
+    script.arg(term.map_or_else(String::new, |term| term.to_string()));
+    script.arg(VERSION).arg(NEWS).arg(TABLES);
+    for ((table, key), value) in rows {
+        script.arg(table.name()).arg(key);
+        script.arg(match value {
+            None => 0,
+            Some(_) if is_agreed(*table, key) => 2,
+            Some(_) => 1,
+        });
+        script.arg(value.as_deref().unwrap_or_default());
+    }
+    let written: i64 = script.query(connection)?;
+    Ok(match written {
+        0 => Written::NotSelling,
+        -1 => Written::Changed,
+        _ => Written::Done,
+    })
 }
 
 fn rows_of(connection: &mut Connection, table: Table) -> RedisResult<BTreeMap<String, String>> {
@@ -181,29 +258,21 @@ impl SharedRows {
         }
     }
 
-    fn write(&mut self, rows: &Pending) -> RedisResult<bool> {
+    fn write(&mut self, rows: &Pending) -> RedisResult<Written> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(ConnectionBox(self.place.connect()?)),
         };
-        let mut script = redis::cmd("EVAL");
-        script.arg(WRITE).arg(2).arg(TERM).arg(ABOUT);
-        script.arg(self.term.map_or_else(String::new, |term| term.to_string()));
-        script.arg(VERSION).arg(NEWS).arg(TABLES);
-        for ((table, key), value) in rows {
-            script.arg(table.name()).arg(key);
-            script.arg(u8::from(value.is_some()));
-            script.arg(value.as_deref().unwrap_or_default());
-        }
-        script.query(&mut connection.0)
+        write(&mut connection.0, rows, self.term)
     }
 }
 
 impl Rows for SharedRows {
     fn commit(&mut self, rows: &Pending) -> Result<(), StoreError> {
         match self.write(rows) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(StoreError::NotSelling),
+            Ok(Written::Done) => Ok(()),
+            Ok(Written::NotSelling) => Err(StoreError::NotSelling),
+            Ok(Written::Changed) => Err(StoreError::Changed),
             Err(error) => {
                 self.connection = None;
                 Err(StoreError::NotStored(why(&error)))
@@ -250,6 +319,10 @@ fn why(error: &RedisError) -> String {
     let source = error.source();
     let source = source.and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
     if let Some(error) = source.and_then(|source| source.downcast_ref::<io::Error>()) {
+        let tls = error.get_ref().and_then(|error| error.downcast_ref());
+        if let Some(rustls::Error::InvalidCertificate(fault)) = tls {
+            return format!("its certificate {}", certificate_fault(fault));
+        }
         return match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "timed out".to_owned(),
             _ => reason(error),

@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use redis::{ConnectionAddr, IntoConnectionInfo as _};
+use redis::{Client, ConnectionAddr, IntoConnectionInfo as _, RedisResult, TlsCertificates};
 
 use crate::io::value::ValueError;
 
 /// Every form of [`StoreUrl`].
-const FORMS: &str = "mem:, redb:PATH or redis://HOST[:PORT][/DB]";
+const FORMS: &str = "mem:, redb:PATH or redis[s]://HOST[:PORT][/DB]";
 
 /// Where durable state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,21 @@ impl StoreUrl {
         }
     }
 
+    /// Whether what goes there and back is behind TLS.
+    pub const fn is_private(&self) -> bool {
+        matches!(self, Self::Redis(url) if url.is_private)
+    }
+
+    /// The same store, whose certificate one of these authorities (PEM) has to have signed; without them, one of the
+    /// Mozilla list.
+    #[must_use]
+    pub fn trusting(mut self, authorities: Vec<u8>) -> Self {
+        if let Self::Redis(url) = &mut self {
+            url.authorities = Some(authorities);
+        }
+        self
+    }
+
     /// The store of a state directory.
     pub fn within(state_dir: &Path) -> Self {
         Self::Redb(state_dir.join(Self::FILE_DEFAULT))
@@ -63,7 +78,7 @@ impl FromStr for StoreUrl {
         match text.split_once(':') {
             Some(("mem", "")) => Ok(Self::Memory),
             Some(("redb", path)) if !path.is_empty() => Ok(Self::Redb(path.into())),
-            Some(("redis", _)) => {
+            Some(("redis" | "rediss", _)) => {
                 RedisUrl::parse(text)
                     .map(Self::Redis)
                     .ok_or(ValueError::NeedOneOf {
@@ -92,16 +107,27 @@ pub struct RedisUrl {
     text: String,
     /// `HOST:PORT/DB`.
     place: String,
+    /// Whether it is behind TLS.
+    is_private: bool,
+    /// Whom its certificate has to be of, PEM.
+    authorities: Option<Vec<u8>>,
 }
 
 impl RedisUrl {
-    const FORM: &'static str = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
+    const FORM: &'static str = "redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
 
     fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("redis://")?;
+        let (_, rest) = text.split_once("://")?;
         let info = text.into_connection_info().ok()?;
-        let ConnectionAddr::Tcp(host, port @ 1..) = info.addr() else {
-            return None;
+        let (host, port, is_private) = match info.addr() {
+            ConnectionAddr::Tcp(host, port @ 1..) => (host, port, false),
+            ConnectionAddr::TcpTls {
+                host,
+                port: port @ 1..,
+                insecure: false,
+                ..
+            } => (host, port, true),
+            _ => return None,
         };
         let db = info.redis_settings().db();
         let is_plain = !rest.contains(['?', '#']) && !rest.contains(char::is_whitespace);
@@ -112,18 +138,30 @@ impl RedisUrl {
         (is_plain && db >= 0).then(|| Self {
             text: text.to_owned(),
             place: format!("{host}:{port}/{db}"),
+            is_private,
+            authorities: None,
         })
     }
 
-    /// With everything that is needed to connect.
-    pub(super) fn secret(&self) -> &str {
-        &self.text
+    /// What connects to it.
+    pub(super) fn client(&self) -> RedisResult<Client> {
+        match self.is_private {
+            false => Client::open(self.text.as_str()),
+            true => Client::build_with_tls(
+                self.text.as_str(),
+                TlsCertificates {
+                    client_tls: None,
+                    root_cert: self.authorities.clone(),
+                },
+            ),
+        }
     }
 }
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "redis://{}", self.place)
+        let scheme = if self.is_private { "rediss" } else { "redis" };
+        write!(f, "{scheme}://{}", self.place)
     }
 }
 
@@ -139,8 +177,8 @@ mod tests {
 
     #[test]
     fn forms() {
-        const NEED: &str = "need mem:, redb:PATH or redis://HOST[:PORT][/DB]";
-        const NEED_REDIS: &str = "need redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
+        const NEED: &str = "need mem:, redb:PATH or redis[s]://HOST[:PORT][/DB]";
+        const NEED_REDIS: &str = "need redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
         for (text, shown) in [
             ("mem:", "mem:"),
             ("redb:st", "redb:st"),
@@ -157,7 +195,11 @@ mod tests {
             ("/var/lib/p2ps/st", NEED),
             ("sqlite:st", NEED),
             ("MEM:", NEED),
-            ("rediss://cache", NEED),
+            ("rediss://:s3cret@cache/1", "rediss://cache:6379/1"),
+            ("rediss://cache#insecure", NEED_REDIS),
+            ("rediss://cache:0", NEED_REDIS),
+            ("rediss:cache", NEED_REDIS),
+            ("valkeys://cache", NEED),
             ("valkey://cache", NEED),
             ("redis:", NEED_REDIS),
             ("redis:cache", NEED_REDIS),

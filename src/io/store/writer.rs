@@ -70,7 +70,7 @@ pub(super) fn run(mut rows: impl Rows, queue: &Receiver<Job>) {
                 }
             }
             // Nobody may wait for them to be written later: another tracker goes on from what is written.
-            Err(StoreError::NotSelling) => pending.clear(),
+            Err(StoreError::NotSelling | StoreError::Changed) => pending.clear(),
             Err(error) if !is_open => {
                 tracing::error!("{} changes of state are lost: {error}", pending.len());
             }

@@ -41,10 +41,12 @@ impl Held {
         self.certify_at.is_none_or(|at| at <= now)
     }
 
-    /// Whether the tracker has given a key that it does not have the source use yet.
-    pub(super) fn awaits_change(&self) -> bool {
-        let seal = self.seal.as_ref();
-        seal.is_some_and(|seal| seal.newest() > seal.seal_with)
+    /// Whether the tracker has given a key that it does not have the source use yet, or none to a source that seals.
+    pub(super) fn awaits_key(&self, is_sealing: bool) -> bool {
+        match &self.seal {
+            Some(seal) => seal.newest() > seal.seal_with,
+            None => is_sealing,
+        }
     }
 }
 
@@ -154,14 +156,42 @@ impl Announcer {
             tracker.has_news = true;
             tracker.report_at = tracker.report_at.min(tracker.soon(now));
         }
-        tracker.held.seal = Some(seal);
-        // Every tracker has keys of its own. A source follows the first that names one.
-        let mut all = SealKeys::default();
+        self.follow(index, &seal);
+        if let Some(tracker) = self.trackers.get_mut(index) {
+            tracker.held.seal = Some(seal);
+        }
+        let mut all = SealKeys {
+            seal_with: self.seals_with.map(|(epoch, _)| epoch),
+            keys: Vec::new(),
+        };
         for seal in self.trackers.iter().filter_map(|it| it.held.seal.as_ref()) {
-            all.seal_with = all.seal_with.or(seal.seal_with);
-            all.keys.extend(seal.keys.iter().cloned());
+            for known in &seal.keys {
+                if !all.keys.contains(known) {
+                    all.keys.push(known.clone());
+                }
+            }
         }
         self.events.push_back(Event::Seal(all));
+    }
+
+    /// Sees which key the source is to seal with. Trackers that share a store have one sequence of keys, and whichever
+    /// names a later one is right: the others have yet to hear of it, or are dead. Of trackers that have keys of their own
+    /// the first that names one is followed.
+    fn follow(&mut self, index: usize, seal: &SealKeys) {
+        let Some(named) = seal.seal_with else {
+            return;
+        };
+        if let Some((used, of)) = self.seals_with {
+            let knows =
+                |seal: &SealKeys, wanted| seal.keys.iter().any(|(epoch, _)| *epoch == wanted);
+            let goes_on = named > used && knows(seal, used);
+            let followed = self.trackers.get(of).and_then(|it| it.held.seal.as_ref());
+            let is_past = named < used && followed.is_some_and(|seal| knows(seal, named));
+            if !goes_on && (index > of || is_past) {
+                return;
+            }
+        }
+        self.seals_with = Some((named, index));
     }
 
     /// A tracker does not take our ticket: true when the secret is to be tried in its place.

@@ -134,7 +134,7 @@ impl Announcer {
         let parents = (group.is_some() || is_shared)
             .then(|| usable(&self.identity.peer_id, told, group.unwrap_or_default()));
         let wait = self.jittered(interval.unwrap_or(REPORT_INTERVAL), 10);
-        let is_wanting = self.is_wanting;
+        let (is_wanting, is_sealing) = (self.is_wanting, self.is_sealing);
         let Some(tracker) = self.trackers.get_mut(index) else {
             return;
         };
@@ -148,7 +148,7 @@ impl Announcer {
         if tracker.has_news {
             tracker.report_at = tracker.soon(now);
         }
-        if self.identity.role == Role::Source && tracker.held.awaits_change() {
+        if self.identity.role == Role::Source && tracker.held.awaits_key(is_sealing) {
             tracker.report_at = tracker.report_at.min(now + SEAL_POLL);
         }
         if let Some(parents) = parents {
@@ -308,13 +308,16 @@ impl Announcer {
             .trackers
             .get(index)
             .map_or(0, |tracker| tracker.failures);
-        // The long pause is for those who have the stream; whoever waits for it should not wait a minute more.
-        let longest = if self.is_wanting {
-            BACK_OFF[BACK_OFF.len() - 1]
-        } else {
-            BACK_OFF_LONG
+        // The long pause is for those who have the stream; whoever waits for it should not wait a minute more, and of a
+        // source nobody hears at a tracker that is back before it speaks there.
+        let longest = match (self.identity.role, self.is_wanting) {
+            (Role::Source, _) => BACK_OFF[1],
+            (_, true) => BACK_OFF[BACK_OFF.len() - 1],
+            (_, false) => BACK_OFF_LONG,
         };
-        let pause = BACK_OFF.get(failures).copied().unwrap_or(longest);
+        let pause = BACK_OFF
+            .get(failures)
+            .map_or(longest, |pause| (*pause).min(longest));
         let pause = self.jittered(pause, 20);
         let Some(tracker) = self.trackers.get_mut(index) else {
             return;

@@ -186,8 +186,8 @@ fn reports_keep_the_registration_and_finds_go_on_while_wanted() {
         (1..=2).contains(&finds),
         "the list is renewed once a minute: {finds}"
     );
-    // Ten seconds apart, give or take a tenth: 13 each in 130 s, and the one that was sent soon.
-    assert!((22..=30).contains(&stats.reports_total), "{stats:?}");
+    // Ten seconds apart, give or take a tenth, 13 in 130 s, and the one that was sent soon; of the source two apart, 65.
+    assert!((70..=86).contains(&stats.reports_total), "{stats:?}");
     // The source never asks for parents.
     assert!(
         !events(&mut source)
@@ -303,6 +303,29 @@ fn a_restarted_tracker_is_joined_again_with_a_new_transaction() {
             .iter()
             .any(|event| matches!(event, Event::Unreachable { .. }))
     );
+}
+
+#[test]
+fn a_channel_is_known_again_soon_after_its_tracker_began_anew() {
+    for away in [0, 700, 5000, 120_000] {
+        let (down, back) = (31_300, 31_300 + away);
+        let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
+        source.set_facts(at(0), source_facts());
+        run(&mut registry(), &mut [&mut source], 0, down);
+        for millis in (down..back).step_by(100) {
+            source.handle_timeout(at(millis));
+            while let Some((tracker, _)) = source.poll_request(at(millis)) {
+                let refused = Err("connection refused".to_owned());
+                source.handle_response(at(millis), tracker, refused);
+            }
+        }
+        // A newcomer with --timeout 5s does not wait in vain.
+        let mut viewer = Announcer::new(at(back), identity("viewer", Role::Peer), 1, rng(1));
+        let mut all = [&mut viewer, &mut source];
+        run(&mut registry(), &mut all, back, back + 5000);
+        let has_parents = |event: &Event| matches!(event, Event::Parents(all) if !all.is_empty());
+        assert!(events(&mut viewer).iter().any(has_parents), "{away} ms");
+    }
 }
 
 #[test]

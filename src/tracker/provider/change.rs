@@ -3,6 +3,9 @@
 //! The provider emits [`Change`]s and never reads them back while it runs; a store hands all rows over once, when the
 //! tracker starts. A row is a whole value: putting it twice is putting it once, so a commit that failed can be repeated.
 
+/// What the keys of rows of sealed channels begin with, in [`Table::Keys`].
+pub const SEAL_ROWS: &str = "seal.";
+
 /// One kind of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -46,6 +49,12 @@ impl Table {
             Self::Keys => "keys",
         }
     }
+}
+
+/// Whether trackers with one store agree on a row: each change of it counts its member `revision` up by one, and one that
+/// is not the next of what is stored is not made.
+pub fn is_agreed(table: Table, key: &str) -> bool {
+    table == Table::Keys && key.starts_with(SEAL_ROWS)
 }
 
 /// One row put, or removed.

@@ -7,9 +7,9 @@ use crate::ids::SwarmId;
 use crate::time::Instant;
 use crate::tracker::address::{Scope, scope};
 use crate::tracker::message::{
-    AccessRequest, Action, Body, RejectCode, Request, Response, ResponseExt,
+    AccessRequest, Action, Body, RejectCode, Request, Response, ResponseExt, Role,
 };
-use crate::tracker::ticket::office::Visit;
+use crate::tracker::ticket::office::{Reading, Visit};
 
 impl Registry {
     /// Who asks, when he said so. `from` is where he does.
@@ -124,6 +124,43 @@ impl Registry {
         channels
     }
 
+    /// Looks whether a store that other trackers share has to be asked before a request is answered: the source of a sealed
+    /// channel hears of no key that is not everybody's. Nothing else is done with the request.
+    pub(in crate::tracker) fn awaits_agreement(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        request: &Request,
+    ) -> bool {
+        let from = from.to_canonical();
+        let Some(ext) = request.ext.as_ref().filter(|ext| ext.access.seal) else {
+            return false;
+        };
+        if is_goodbye(request) {
+            return false;
+        }
+        // Whoever is refused is answered at once.
+        let Ok(Some(user)) = self.greet(now, from, request) else {
+            return false;
+        };
+        let channels = self.channels_of(request).into_iter().flatten();
+        let channels: Vec<String> = channels.map(str::to_owned).collect();
+        let Some(office) = &mut self.office else {
+            return false;
+        };
+        channels.iter().any(|channel| {
+            let visit = Visit {
+                access: &ext.access,
+                user: ext.deal.user.as_deref(),
+                channel: Some(channel),
+                role: ext.role,
+                peer: &request.peer_id,
+                is_private: scope(from) == Scope::Loopback,
+            };
+            office.propose(now, &visit, &user)
+        })
+    }
+
     /// Puts what the asker may know of tickets into the answer.
     pub(super) fn give_tickets(
         &mut self,
@@ -161,8 +198,8 @@ impl Registry {
             is_private: scope(from) == Scope::Loopback,
         };
         if is_goodbye(request) {
-            if let Some(user) = user {
-                office.leave(&visit, user);
+            if let (Some(user), Some(channel)) = (user, visit.channel) {
+                office.leave(channel, user, visit.peer);
             }
             return;
         }
@@ -173,6 +210,16 @@ impl Registry {
         }
         let is_new = matches!(request.body, Body::Connect(_));
         let access = office.answer(now, &visit, user, swarm_id.as_ref(), is_new);
+        if let Some(user) = user
+            && access.seal.is_some()
+            && ext.role == Some(Role::Peer)
+        {
+            let reading = Reading {
+                user: user.into(),
+                epoch: ext.access.epoch,
+            };
+            self.note_reading(from, &request.peer_id, reading);
+        }
         if !access.is_empty() {
             response.ext.get_or_insert_with(ResponseExt::default).access = access;
         }

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::tracker::address::{Scope, scope};
-use crate::tracker::message::RejectCode;
+use crate::tracker::message::{RejectCode, Role};
+
+/// A source is asked to report so often at least.
+const SOURCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Whether a signed description proves that a key may announce a channel: name, swarm identifier, description.
 pub type DescriptionCheck = fn(&str, &str, &[u8]) -> bool;
@@ -12,7 +15,7 @@ pub type DescriptionCheck = fn(&str, &str, &[u8]) -> bool;
 /// What a tracker is run with.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How often peers are asked to report; answered as `x_p2ps_report_interval` in whole seconds.
+    /// How often relays and peers are asked to report; answered as `x_p2ps_report_interval` in whole seconds.
     pub report_interval: Duration,
     /// A peer that was silent for so long is forgotten (the track timer of RFC 7846 §2.3.2).
     pub track_timeout: Duration,
@@ -32,6 +35,15 @@ impl Config {
             track_timeout: report_interval * 7 / 2,
             limits: Limits::default(),
             description_check: None,
+        }
+    }
+
+    /// How often somebody is asked to report. Nobody finds a channel at a tracker that was started again before its source
+    /// was heard there, and sources are few.
+    pub(super) fn report_interval_of(&self, role: Option<Role>) -> Duration {
+        match role {
+            Some(Role::Source) => self.report_interval.min(SOURCE_INTERVAL),
+            _ => self.report_interval,
         }
     }
 }

@@ -326,6 +326,7 @@ impl Peer {
             promised: 0,
             parent: None,
             told: super::placing::Told::default(),
+            reading: None,
             salt,
         }
     }

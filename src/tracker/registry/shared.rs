@@ -12,8 +12,11 @@ use std::time::Duration;
 use super::{Peer, Registry, listed_addr};
 use crate::time::Instant;
 use crate::tracker::address::network;
-use crate::tracker::message::{Action, Body, Connect, PeerMode, Request, RequestExt, SwarmAction};
+use crate::tracker::message::{
+    Action, Body, Connect, PeerMode, Request, RequestExt, Role, SwarmAction,
+};
 use crate::tracker::placement::PeerNo;
+use crate::tracker::ticket::office::{Reading, TicketOffice};
 
 /// Longest time for which another tracker's word holds, whatever it says.
 const TTL_MAX: Duration = Duration::from_secs(3600);
@@ -52,6 +55,15 @@ impl Shared {
             joins: value.lines().map(str::to_owned).collect(),
         })
     }
+}
+
+/// Who plays a sealed channel, as another tracker found.
+fn reading(ext: &RequestExt) -> Option<Reading> {
+    let user = ext.deal.user.as_deref()?;
+    (ext.role == Some(Role::Peer)).then(|| Reading {
+        user: user.into(),
+        epoch: ext.access.epoch,
+    })
 }
 
 /// What the others have not been told yet.
@@ -154,6 +166,10 @@ impl Registry {
     fn joins_of(&self, peer: &Peer) -> Vec<String> {
         let joins = peer.swarms.iter().map(|(swarm, mode)| {
             let mut ext = peer.is_ours.then(|| peer.as_ext());
+            if let (Some(ext), Some(reading)) = (&mut ext, &peer.reading) {
+                ext.deal.user = Some(reading.user.to_string());
+                ext.access.epoch = reading.epoch;
+            }
             let name = peer.channels.iter().find_map(|name| {
                 let channel = self.channels.get_key_value(name)?;
                 (channel.1.swarm_id == *swarm).then_some(channel)
@@ -189,6 +205,7 @@ impl Registry {
         if shared.joins.is_empty() {
             if let Some(no) = known {
                 self.mark(no);
+                self.end_reading(no);
                 self.remove(now, no, true);
             }
             return true;
@@ -218,6 +235,7 @@ impl Registry {
             if let Some(peer) = self.peers.get_mut(&no) {
                 peer.update(ext.as_ref());
                 peer.addr = listed_addr(from, connect, ext.as_ref());
+                peer.reading = ext.as_ref().and_then(reading);
             }
             for action in &connect.swarm_action {
                 if action.action == Action::Join {
@@ -242,6 +260,7 @@ impl Registry {
             return false;
         }
         self.list(no);
+        self.begin_reading(now, no);
         self.keep_until(no, now + shared.ttl.min(TTL_MAX));
         self.tell_placement(now, no);
         true
@@ -262,6 +281,48 @@ impl Registry {
             .join(no, swarm, mode, ext)
             .or_else(|_| self.join(no, swarm, mode, None));
         joined.ok().map(|(swarm, _)| swarm)
+    }
+
+    /// Notes who plays a sealed channel at a peer that was answered here.
+    pub(super) fn note_reading(&mut self, from: IpAddr, peer_id: &str, reading: Reading) {
+        let no = self.by_id.get(peer_id).and_then(|at| at.get(&from));
+        if let Some(peer) = no.and_then(|no| self.peers.get_mut(no)) {
+            peer.reading = Some(reading);
+        }
+    }
+
+    /// Counts a peer of whom another tracker told among those whose keys a change waits for.
+    fn begin_reading(&mut self, now: Instant, no: PeerNo) {
+        self.with_readings(no, |office, channel, peer, reading| {
+            office.note_reader(now, channel, peer, reading);
+        });
+    }
+
+    /// Waits for it no more.
+    fn end_reading(&mut self, no: PeerNo) {
+        self.with_readings(no, |office, channel, peer, reading| {
+            office.leave(channel, &reading.user, peer);
+        });
+    }
+
+    /// Does something for each channel that a peer plays.
+    fn with_readings(
+        &mut self,
+        no: PeerNo,
+        mut act: impl FnMut(&mut TicketOffice, &str, &str, &Reading),
+    ) {
+        let (Some(peer), Some(office)) = (self.peers.get(&no), &mut self.office) else {
+            return;
+        };
+        let Some(reading) = &peer.reading else {
+            return;
+        };
+        for swarm in peer.swarms.keys() {
+            let channel = self.swarms.get(swarm);
+            if let Some(channel) = channel.and_then(|swarm| swarm.channel.as_deref()) {
+                act(office, channel, &peer.id, reading);
+            }
+        }
     }
 
     /// Notes that what is known of a peer is another tracker's word, which nobody has to be told again.

@@ -7,6 +7,7 @@ use super::*;
 
 mod glance;
 mod listing;
+mod sealed;
 mod shared;
 
 const SWARM: &str = "0f974d96a22d224bc01adb915091477d44ccd91c9a41a11430010117d52c59240e";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::seals::{Reader, Rules, Seals};
+use super::seals::{Rules, Seals};
 use super::{
     Claims, Demand, Holder, LIFE, LIFE_MAX, Revocation, Revocations, Roles, Ticket, TicketError,
 };
@@ -26,6 +26,10 @@ use crate::tracker::message::{
 };
 use crate::tracker::provider::change::{Change, Table};
 use crate::wire::option::HashFunction;
+
+mod readers;
+
+pub use readers::Reading;
 
 /// Revocations in one answer: what a reader of JSON takes in one array.
 pub const REVOKED_TOLD_MAX: usize = 1000;
@@ -287,20 +291,23 @@ impl TicketOffice {
         Ok(())
     }
 
-    /// Takes all rows anew, after another tool wrote some: users and closed channels that are not among them are gone.
+    /// Takes all rows anew, after another tool or tracker wrote some: users, closed channels and keys of sealed ones that
+    /// are not among them are gone.
     ///
     /// # Errors
     ///
     /// [`OfficeError::Row`] when one of them is damaged; the others are taken.
-    pub fn load_again(&mut self, rows: &[Change]) -> Result<(), OfficeError> {
+    pub fn load_again(&mut self, now: Instant, rows: &[Change]) -> Result<(), OfficeError> {
         self.accounts.clear();
         self.closed.clear();
-        let mut outcome = Ok(());
-        for row in rows {
+        let mut outcome = self.seals.take_all(now, rows);
+        for row in rows.iter().filter(|row| row.table != Table::Keys) {
             let value = row.value.as_deref().unwrap_or_default();
             let loaded = self.load(row.table, &row.key, value);
             outcome = outcome.and(loaded);
         }
+        let accounts = &self.accounts;
+        self.seals.retain_users(|user| accounts.contains_key(user));
         outcome
     }
 
@@ -502,16 +509,7 @@ impl TicketOffice {
         let (Some(user), Some(key)) = (user, visit.access.key) else {
             return answer;
         };
-        if let (true, Some(role), Some(channel)) = (is_closed, visit.role, visit.channel)
-            && (visit.is_private || self.is_private)
-        {
-            let reader = Reader {
-                user,
-                peer: visit.peer,
-                role,
-                seals: visit.seals(),
-                epoch: visit.access.epoch,
-            };
+        if let Some((channel, reader)) = self.reader(visit, user) {
             let now_s = self.unix(now);
             let (keys, changes) = self.seals.visit(now, now_s, channel, &reader);
             answer.seal = keys;
@@ -522,13 +520,6 @@ impl TicketOffice {
             answer.channel_ticket = swarm_id.and_then(|id| self.issue(now, user, key, Some(id)));
         }
         answer
-    }
-
-    /// A peer says goodbye to a channel.
-    pub fn leave(&mut self, visit: &Visit<'_>, user: &str) {
-        if let Some(channel) = visit.channel {
-            self.seals.leave(channel, user, visit.peer);
-        }
     }
 
     /// A ticket of a user, for trackers or for one channel.

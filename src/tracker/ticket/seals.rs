@@ -5,28 +5,31 @@
 //! told to seal with the next one when all viewers have it. Who was shut out gets no more keys, so whatever is sealed
 //! after a change is closed to him, whoever still passes it on to him. A viewer that never says it has the key holds the
 //! change up for no longer than silence would.
+//!
+//! Where several trackers share a store, a change is proposed to it first, and what it holds then is the channel's for all
+//! of them; each tells the others which keys its viewers have.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::office::OfficeError;
-use crate::ids::decode_hex;
-use crate::seal::{EpochId, EpochKey, Ratchet};
+use crate::seal::{EpochId, Ratchet};
 use crate::time::Instant;
 use crate::tracker::message::{Role, SealKeys};
-use crate::tracker::provider::change::{Change, Table};
+use crate::tracker::provider::change::{Change, SEAL_ROWS, Table, is_agreed};
 
-/// Rows of sealed channels.
-const ROWS: &str = "seal.";
+mod sequence;
+
+use sequence::Sequence;
+
 /// A key is used for so long when nobody says otherwise.
 pub const ROTATION: Duration = Duration::from_secs(3600);
 /// Longest pause of a viewer that lost sight of its tracker: a minute and a fifth, and a moment for the answer.
-const RETURN_SPAN: Duration = Duration::from_secs(75);
-/// A key that is not used any more is given out for so long: what it sealed is still in the windows of relays.
-const KEEP_S: u64 = 3600;
+pub const RETURN_SPAN: Duration = Duration::from_secs(75);
+/// When several trackers share a store, what they tell each other has come after this time.
+pub const HEARSAY_SPAN: Duration = Duration::from_secs(1);
+/// A store that did not take a change is left alone for so long.
+const RETRY: Duration = Duration::from_secs(2);
 /// Keys of one channel; the oldest give way.
 pub const KEYS_MAX: usize = 32;
 /// Viewers of one channel whose keys are watched; a change does not wait for more.
@@ -39,14 +42,21 @@ pub struct Rules {
     pub rotation: Duration,
     /// A viewer that was silent for so long is gone, and a change waits no longer than that.
     pub patience: Duration,
+    /// A change waits at least so long: others may know of viewers of whom nothing was heard here yet.
+    pub settling: Duration,
+}
+
+impl Rules {
+    const DEFAULT: Self = Self {
+        rotation: ROTATION,
+        patience: Duration::from_secs(35),
+        settling: Duration::ZERO,
+    };
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self {
-            rotation: ROTATION,
-            patience: Duration::from_secs(35),
-        }
+        Self::DEFAULT
     }
 }
 
@@ -65,14 +75,6 @@ pub struct Reader<'a> {
     pub epoch: Option<EpochId>,
 }
 
-#[derive(Clone, Debug)]
-struct Epoch {
-    id: EpochId,
-    key: EpochKey,
-    /// When the next one took its place, Unix seconds.
-    ended_s: Option<u64>,
-}
-
 /// A viewer.
 #[derive(Clone, Copy, Debug)]
 struct Holder {
@@ -80,188 +82,94 @@ struct Holder {
     seen: Instant,
 }
 
+/// What is asked of the store that trackers share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Proposal {
+    #[default]
+    None,
+    /// A change is on its way.
+    UnderWay,
+    /// The store could not be asked; not again before this.
+    Failed(Instant),
+}
+
 /// One channel.
 #[derive(Debug, Default)]
 struct Sealed {
-    /// In order; behind the one in use, at most one.
-    epochs: Vec<Epoch>,
-    /// The epoch in use, and since when, Unix seconds.
-    used: Option<(EpochId, u64)>,
-    /// Since when the last one waits to be used.
-    waits_since: Instant,
-    /// Somebody was shut out who may have the key that waits.
-    again: bool,
+    sequence: Sequence,
+    /// The key that waits to be used, and since when.
+    waits: Option<(EpochId, Instant)>,
     /// Before this there may be viewers that have not reported since we began.
     blind_until: Instant,
     /// By user and peer.
     holders: BTreeMap<(String, String), Holder>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Row {
-    used: Option<(u64, u64)>,
-    again: bool,
-    keys: Vec<KeyRow>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeyRow {
-    epoch: u64,
-    key: String,
-    ended: Option<u64>,
+    proposal: Proposal,
 }
 
 impl Sealed {
-    fn waiting(&self) -> Option<EpochId> {
-        let last = self.epochs.last()?.id;
-        (self.used.map(|(used, _)| used) != Some(last)).then_some(last)
-    }
-
-    /// Makes the key that is to be used next.
-    fn begin(&mut self, now: Instant, now_s: u64, ratchet: &mut Ratchet) {
-        let newest = self.epochs.last().map_or(0, |epoch| epoch.id.get());
-        let random = ratchet.draw();
-        let random = u16::from_be_bytes([random[0], random[1]]);
-        // Also after the clock was set back, a later key has a larger number.
-        let id = EpochId::at(now_s, random);
-        let id = match EpochId::new(newest + 1) {
-            Some(next) => id.max(next),
-            None => return,
-        };
-        self.epochs.push(Epoch {
-            id,
-            key: EpochKey::from_bytes(ratchet.draw()),
-            ended_s: None,
-        });
-        self.waits_since = now;
-    }
-
-    /// From now on the last key is the one in use.
-    fn switch(&mut self, now_s: u64) {
-        let Some(next) = self.epochs.last().map(|epoch| epoch.id) else {
-            return;
-        };
-        if let Some((used, _)) = self.used
-            && let Some(old) = self.epochs.iter_mut().find(|epoch| epoch.id == used)
-        {
-            old.ended_s = Some(now_s);
+    /// Goes on with other keys.
+    fn set(&mut self, now: Instant, sequence: Sequence) {
+        self.sequence = sequence;
+        let waiting = self.sequence.waiting();
+        if waiting != self.waits.map(|(epoch, _)| epoch) {
+            self.waits = waiting.map(|epoch| (epoch, now));
         }
-        self.used = Some((next, now_s));
-        let is_kept = |epoch: &Epoch| {
-            epoch
-                .ended_s
-                .is_none_or(|at| at.saturating_add(KEEP_S) > now_s)
-        };
-        self.epochs.retain(is_kept);
-        let excess = self.epochs.len().saturating_sub(KEYS_MAX - 1);
-        self.epochs.drain(..excess);
     }
 
     /// Whether everybody has the key that waits, or had time enough.
-    fn is_ready(&self, now: Instant, next: EpochId, patience: Duration) -> bool {
-        let known = || self.holders.values().all(|it| it.epoch >= Some(next));
-        let sees_all = now >= self.blind_until;
-        let limit = (self.waits_since + patience).max(self.blind_until);
-        (sees_all && known()) || now >= limit
+    fn is_ready(&self, now: Instant, next: EpochId, rules: &Rules) -> bool {
+        let is_known = self.waits.filter(|(epoch, _)| *epoch == next);
+        let since = is_known.map_or(now, |(_, since)| since);
+        let all_have_it = || self.holders.values().all(|it| it.epoch >= Some(next));
+        // The first key of all takes nothing away from anybody.
+        let has_settled = self.sequence.used().is_none() || now >= since + rules.settling;
+        let sees_all = has_settled && now >= self.blind_until;
+        let limit = (since + rules.patience).max(self.blind_until);
+        (sees_all && all_have_it()) || now >= limit
     }
 
     /// A viewer is there, and says what it has.
-    fn note(&mut self, now: Instant, reader: &Reader<'_>) {
-        let who = (reader.user.to_owned(), reader.peer.to_owned());
-        let holder = Holder {
-            epoch: reader.epoch,
-            seen: now,
-        };
+    fn note(&mut self, now: Instant, user: &str, peer: &str, epoch: Option<EpochId>) {
+        let who = (user.to_owned(), peer.to_owned());
         let is_known = self.holders.contains_key(&who);
         if is_known || self.holders.len() < HOLDERS_MAX {
-            self.holders.insert(who, holder);
+            self.holders.insert(who, Holder { epoch, seen: now });
         }
     }
 
-    /// Makes the first key, changes to the next one, begins with the one after.
-    fn advance(
+    /// What is to change now: there is a first key, the next one is used, or the one after begins to wait.
+    fn next(
         &mut self,
         now: Instant,
         now_s: u64,
         rules: &Rules,
         held: Option<EpochId>,
         ratchet: &mut Ratchet,
-    ) {
+    ) -> Option<Sequence> {
         self.holders
             .retain(|_, holder| holder.seen + rules.patience > now);
-        if self.epochs.is_empty() {
-            self.begin(now, now_s, ratchet);
+        let mut next = self.sequence.clone();
+        let mut is_changed = false;
+        if next.is_empty() {
+            is_changed |= next.begin(now_s, ratchet);
             if held.is_some() {
                 // We gave it that key and have forgotten it, and all the viewers who have it.
                 self.blind_until = self.blind_until.max(now + RETURN_SPAN);
             }
         }
-        match (self.waiting(), self.used) {
-            (Some(next), _) if self.is_ready(now, next, rules.patience) => {
-                self.switch(now_s);
-                if std::mem::take(&mut self.again) {
-                    self.begin(now, now_s, ratchet);
-                }
+        match (next.waiting(), next.used()) {
+            (Some(epoch), _) if self.is_ready(now, epoch, rules) => {
+                next.switch(now_s, ratchet);
+                is_changed = true;
             }
             (None, Some((_, since))) if now_s.saturating_sub(since) >= rules.rotation.as_secs() => {
-                self.begin(now, now_s, ratchet);
+                is_changed |= next.begin(now_s, ratchet);
             }
             _ => {}
         }
+        next.count_change();
+        is_changed.then_some(next)
     }
-
-    fn row(&self, name: &str) -> Change {
-        let row = Row {
-            used: self.used.map(|(id, since)| (id.get(), since)),
-            again: self.again,
-            keys: self
-                .epochs
-                .iter()
-                .map(|epoch| KeyRow {
-                    epoch: epoch.id.get(),
-                    key: hex(epoch.key.reveal()),
-                    ended: epoch.ended_s,
-                })
-                .collect(),
-        };
-        Change {
-            table: Table::Keys,
-            key: format!("{ROWS}{name}"),
-            value: Some(serde_json::to_string(&row).expect("plain members")),
-        }
-    }
-
-    fn from_row(text: &str) -> Option<Self> {
-        let row: Row = serde_json::from_str(text).ok()?;
-        let epochs = row.keys.into_iter().map(|key| {
-            Some(Epoch {
-                id: EpochId::new(key.epoch)?,
-                key: EpochKey::from_bytes(decode_hex(&key.key).ok()?.try_into().ok()?),
-                ended_s: key.ended,
-            })
-        });
-        let epochs: Vec<Epoch> = epochs.collect::<Option<_>>()?;
-        let used = match row.used {
-            Some((id, since)) => Some((EpochId::new(id)?, since)),
-            None => None,
-        };
-        let in_order = epochs.is_sorted_by(|one, other| one.id < other.id);
-        let known = used.is_none_or(|(used, _)| epochs.iter().any(|epoch| epoch.id == used));
-        (in_order && known && epochs.len() <= KEYS_MAX).then(|| Self {
-            epochs,
-            used,
-            again: row.again,
-            blind_until: Instant::ZERO + RETURN_SPAN,
-            ..Self::default()
-        })
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The keys of all sealed channels of a tracker.
@@ -269,8 +177,12 @@ fn hex(bytes: &[u8]) -> String {
 pub struct Seals {
     ratchet: Ratchet,
     rules: Rules,
+    /// Whether other trackers have the same store.
+    is_shared: bool,
     /// Channels that are or were sealed, by name: closed ones, so as many as the operator likes.
     channels: BTreeMap<String, Sealed>,
+    /// Changes that the store is to be asked for, at most one of a channel.
+    proposals: VecDeque<Change>,
 }
 
 impl Seals {
@@ -278,11 +190,10 @@ impl Seals {
     pub const fn new(ratchet: Ratchet) -> Self {
         Self {
             ratchet,
-            rules: Rules {
-                rotation: ROTATION,
-                patience: Duration::from_secs(35),
-            },
+            rules: Rules::DEFAULT,
+            is_shared: false,
             channels: BTreeMap::new(),
+            proposals: VecDeque::new(),
         }
     }
 
@@ -291,18 +202,157 @@ impl Seals {
         self.rules = rules;
     }
 
-    /// Takes a row of [`Table::Keys`] that was stored; rows of others are passed over.
+    /// Changes no keys from now on but those that the store agreed to: other trackers have the same.
+    pub const fn set_shared(&mut self) {
+        self.is_shared = true;
+    }
+
+    /// Takes a row of [`Table::Keys`] that was stored when the tracker started; rows of others are passed over.
     ///
     /// # Errors
     ///
     /// [`OfficeError::Row`] for one of ours that is damaged.
     pub fn load(&mut self, key: &str, value: &str) -> Result<(), OfficeError> {
-        if let Some(name) = key.strip_prefix(ROWS) {
-            let sealed = Sealed::from_row(value).ok_or(OfficeError::Row)?;
+        if let Some(name) = key.strip_prefix(SEAL_ROWS) {
+            let mut sealed = Sealed {
+                blind_until: Instant::ZERO + RETURN_SPAN,
+                ..Sealed::default()
+            };
+            let sequence = Sequence::from_row(value).ok_or(OfficeError::Row)?;
+            sealed.set(Instant::ZERO, sequence);
             self.channels.insert(name.to_owned(), sealed);
         }
         Ok(())
     }
+
+    // --- one store, several trackers ----------------------------------------------------------------------------------
+
+    /// Takes what the store holds now under a key, or that it holds nothing there.
+    ///
+    /// # Errors
+    ///
+    /// [`OfficeError::Row`] for a row that is damaged: what was known stays.
+    pub fn take(
+        &mut self,
+        now: Instant,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<(), OfficeError> {
+        let Some(name) = key.strip_prefix(SEAL_ROWS) else {
+            return Ok(());
+        };
+        let Some(value) = value else {
+            self.channels.remove(name);
+            return Ok(());
+        };
+        let sequence = Sequence::from_row(value).ok_or(OfficeError::Row)?;
+        let sealed = self.channels.entry(name.to_owned()).or_default();
+        sealed.set(now, sequence);
+        Ok(())
+    }
+
+    /// Takes everything that the store holds: channels that are not among it are not sealed any more.
+    ///
+    /// # Errors
+    ///
+    /// [`OfficeError::Row`] when one of the rows is damaged; the others are taken.
+    pub fn take_all(&mut self, now: Instant, rows: &[Change]) -> Result<(), OfficeError> {
+        let ours = |row: &&Change| is_agreed(row.table, &row.key);
+        let names: Vec<&str> = rows
+            .iter()
+            .filter(ours)
+            .filter_map(|row| row.key.strip_prefix(SEAL_ROWS))
+            .collect();
+        self.channels
+            .retain(|name, sealed| sealed.sequence.is_empty() || names.contains(&name.as_str()));
+        let mut outcome = Ok(());
+        for row in rows.iter().filter(ours) {
+            let taken = self.take(now, &row.key, row.value.as_deref());
+            outcome = outcome.and(taken);
+        }
+        outcome
+    }
+
+    /// Looks whether keys are to change now, before the source of a channel is answered: true when the store has to be
+    /// asked first.
+    pub fn propose(
+        &mut self,
+        now: Instant,
+        now_s: u64,
+        channel: &str,
+        reader: &Reader<'_>,
+    ) -> bool {
+        if !self.is_shared || !reader.seals {
+            return false;
+        }
+        let sealed = self.channels.entry(channel.to_owned()).or_default();
+        match sealed.proposal {
+            Proposal::UnderWay => return true,
+            Proposal::Failed(until) if now < until => return false,
+            Proposal::Failed(_) | Proposal::None => {}
+        }
+        let (rules, ratchet) = (&self.rules, &mut self.ratchet);
+        let Some(next) = sealed.next(now, now_s, rules, reader.epoch, ratchet) else {
+            return false;
+        };
+        sealed.proposal = Proposal::UnderWay;
+        self.proposals.push_back(next.row(channel));
+        true
+    }
+
+    /// A change that the store is to be asked for.
+    pub fn poll_proposal(&mut self) -> Option<Change> {
+        self.proposals.pop_front()
+    }
+
+    /// Takes what the store holds after it was asked for a change: the change, or what another tracker was first with; none
+    /// when it could not be asked.
+    ///
+    /// # Errors
+    ///
+    /// [`OfficeError::Row`] for a row that is damaged: what was known stays.
+    pub fn agreed(
+        &mut self,
+        now: Instant,
+        key: &str,
+        found: Option<&Change>,
+    ) -> Result<(), OfficeError> {
+        let taken = match found {
+            Some(row) => self.take(now, &row.key, row.value.as_deref()),
+            None => Ok(()),
+        };
+        let name = key.strip_prefix(SEAL_ROWS).unwrap_or_default();
+        if let Some(sealed) = self.channels.get_mut(name) {
+            sealed.proposal = match (found, &taken) {
+                (Some(_), Ok(())) => Proposal::None,
+                _ => Proposal::Failed(now + RETRY),
+            };
+        }
+        taken
+    }
+
+    /// Notes a viewer of whom another tracker told.
+    pub fn note(
+        &mut self,
+        now: Instant,
+        channel: &str,
+        user: &str,
+        peer: &str,
+        epoch: Option<EpochId>,
+    ) {
+        if let Some(sealed) = self.channels.get_mut(channel) {
+            sealed.note(now, user, peer, epoch);
+        }
+    }
+
+    /// Forgets viewers whose user may not be any more.
+    pub fn retain_users(&mut self, is_user: impl Fn(&str) -> bool) {
+        for sealed in self.channels.values_mut() {
+            sealed.holders.retain(|(user, _), _| is_user(user));
+        }
+    }
+
+    // --- requests ---------------------------------------------------------------------------------------------------
 
     /// What somebody who may read a closed channel gets, and what is to be stored before he gets it.
     pub fn visit(
@@ -312,41 +362,33 @@ impl Seals {
         channel: &str,
         reader: &Reader<'_>,
     ) -> (Option<SealKeys>, Vec<Change>) {
-        let Self {
-            ratchet,
-            rules,
-            channels,
-        } = self;
         // Whoever only passes it on needs no key.
         if reader.role == Role::Relay {
             return (None, Vec::new());
         }
-        if reader.seals && !channels.contains_key(channel) {
-            channels.insert(channel.to_owned(), Sealed::default());
+        if reader.seals && !self.channels.contains_key(channel) {
+            self.channels.insert(channel.to_owned(), Sealed::default());
         }
-        let Some(sealed) = channels.get_mut(channel) else {
+        let Some(sealed) = self.channels.get_mut(channel) else {
             return (None, Vec::new());
         };
-        let before = (sealed.used, sealed.epochs.len());
         if reader.role == Role::Peer {
-            sealed.note(now, reader);
+            sealed.note(now, reader.user, reader.peer, reader.epoch);
         }
+        let mut changes = Vec::new();
         // Only the source is told which key to use: what it asks for is looked into when it asks.
-        if reader.seals {
-            sealed.advance(now, now_s, rules, reader.epoch, ratchet);
+        if reader.seals && !self.is_shared {
+            let (rules, ratchet) = (&self.rules, &mut self.ratchet);
+            if let Some(next) = sealed.next(now, now_s, rules, reader.epoch, ratchet) {
+                changes.push(next.row(channel));
+                sealed.set(now, next);
+            }
         }
-        let changes = if before == (sealed.used, sealed.epochs.len()) {
-            Vec::new()
-        } else {
-            vec![sealed.row(channel)]
-        };
+        let used = sealed.sequence.used();
+        let keys = sealed.sequence.keys();
         let keys = SealKeys {
-            seal_with: sealed.used.map(|(epoch, _)| epoch).filter(|_| reader.seals),
-            keys: sealed
-                .epochs
-                .iter()
-                .map(|epoch| (epoch.id, epoch.key.clone()))
-                .collect(),
+            seal_with: used.map(|(epoch, _)| epoch).filter(|_| reader.seals),
+            keys: keys.map(|(epoch, key)| (epoch, key.clone())).collect(),
         };
         ((!keys.keys.is_empty()).then_some(keys), changes)
     }
@@ -363,16 +405,11 @@ impl Seals {
         let mut changes = Vec::new();
         for (name, sealed) in &mut self.channels {
             sealed.holders.retain(|(of, _), _| of != user);
-            if sealed.epochs.is_empty() {
-                continue;
+            let mut next = sealed.sequence.clone();
+            if next.shut_out(now_s, &mut self.ratchet) {
+                changes.push(next.row(name));
+                sealed.set(now, next);
             }
-            if sealed.waiting().is_some() {
-                // He may have that one; what nobody used yet cannot be taken back from whoever has it.
-                sealed.again = true;
-            } else {
-                sealed.begin(now, now_s, &mut self.ratchet);
-            }
-            changes.push(sealed.row(name));
         }
         changes
     }
@@ -380,10 +417,10 @@ impl Seals {
     /// A channel is open to everybody: its keys are worth nothing.
     pub fn open(&mut self, channel: &str) -> Vec<Change> {
         let known = self.channels.remove(channel);
-        let had_keys = known.is_some_and(|sealed| !sealed.epochs.is_empty());
+        let had_keys = known.is_some_and(|sealed| !sealed.sequence.is_empty());
         let row = Change {
             table: Table::Keys,
-            key: format!("{ROWS}{channel}"),
+            key: format!("{SEAL_ROWS}{channel}"),
             value: None,
         };
         had_keys.then_some(row).into_iter().collect()

@@ -50,7 +50,7 @@ impl Server {
         if let Some(provider) = lock(&self.service).provider_mut() {
             provider.paid(payment, outcome);
         }
-        self.paid.send_modify(|count| *count += 1);
+        self.settled.send_modify(|count| *count += 1);
     }
 
     /// Tells whoever starts and stops servers what is wanted.

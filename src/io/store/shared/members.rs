@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use redis::{Connection, Msg, RedisResult};
+use redis::{Connection, ErrorKind, Msg, RedisError, RedisResult};
 
 use super::{NEWS, Place, StoreError, failed, why};
 use crate::io::media::reason;
@@ -40,15 +40,22 @@ const BACK_OFF: [Duration; 3] = [
 const AT_ONCE: usize = 500;
 
 /// Tables with rows of which every tracker knows: who may do what.
-const ALL_BUT_SOLD: [Table; 3] = [Table::Meta, Table::Accounts, Table::Revocations];
+const ALL_BUT_SOLD: [Table; 4] = [
+    Table::Meta,
+    Table::Accounts,
+    Table::Revocations,
+    Table::Keys,
+];
 
 /// What a tracker hears of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// A registration.
     Told(Shared),
-    /// Every row about users and closed channels, as they are now.
+    /// Every row about users, closed channels and keys, as they are now.
     Rows(Vec<Change>),
+    /// One row of [`Table::Keys`] as it is now.
+    Key(Change),
     /// The store was away: what this tracker heard itself has to be told again.
     Back,
 }
@@ -269,7 +276,7 @@ impl Listener {
         for shared in self.all()? {
             hear(News::Told(shared));
         }
-        self.read_rows(hear);
+        self.read_rows(hear)?;
         if std::mem::take(&mut self.is_away) {
             tracing::info!("store {} is reached again", self.place.url);
         }
@@ -278,23 +285,30 @@ impl Listener {
             let message = news.get_message()?;
             match self.understand(&message) {
                 Some(Heard::Shared(shared)) => hear(News::Told(shared)),
-                Some(Heard::Rows) => self.read_rows(hear),
+                Some(Heard::Rows) => self.read_rows(hear)?,
+                Some(Heard::Key(key)) => hear(News::Key(self.place.row(Table::Keys, &key)?)),
                 None => {}
             }
         }
     }
 
-    fn read_rows(&self, hear: &dyn Fn(News)) {
-        match self.place.read(&ALL_BUT_SOLD) {
-            Ok(rows) => hear(News::Rows(rows)),
-            Err(error) => tracing::warn!("{error}"),
-        }
+    /// What cannot be read now is read with a new connection: nothing that was told may be missed.
+    fn read_rows(&self, hear: &dyn Fn(News)) -> RedisResult<()> {
+        let rows = self.place.read(&ALL_BUT_SOLD).map_err(|error| {
+            let why = error.to_string();
+            RedisError::from((ErrorKind::Io, "rows are not read", why))
+        })?;
+        hear(News::Rows(rows));
+        Ok(())
     }
 
     fn understand(&self, message: &Msg) -> Option<Heard> {
         let text = std::str::from_utf8(message.get_payload_bytes()).ok()?;
         if text == "rows" {
             return Some(Heard::Rows);
+        }
+        if let Some(key) = text.strip_prefix("key ") {
+            return Some(Heard::Key(key.to_owned()));
         }
         let (head, value) = text.split_once('\n')?;
         let (node, rest) = head.split_once(' ')?;
@@ -347,6 +361,8 @@ enum Heard {
     Shared(Shared),
     /// Somebody changed users or channels.
     Rows,
+    /// Somebody changed a key.
+    Key(String),
 }
 
 /// Answers to GET and PTTL by turns.

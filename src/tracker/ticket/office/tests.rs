@@ -230,13 +230,13 @@ fn rows_that_another_tool_changed_take_the_place_of_all_before() {
         keep(made.expect("a new user"));
     }
     let all = keep(one.set_closed("film", true).expect("a name"));
-    other.load_again(&all).expect("whole rows");
+    other.load_again(at(2), &all).expect("whole rows");
     let access = with_token("s3cret");
     let anna = visit(&access, Role::Peer);
     assert_eq!(other.admit(at(0), &anna), Ok(Some("anna".to_owned())));
     keep(one.revoke_user(at(1), "anna").expect("there is one"));
     let all = keep(one.set_closed("film", false).expect("a name"));
-    other.load_again(&all).expect("whole rows");
+    other.load_again(at(2), &all).expect("whole rows");
     assert_eq!(other.admit(at(2), &anna), Err(LoginError::Unknown));
     assert_eq!(
         other.users().map(|(name, _)| name).collect::<Vec<_>>(),
@@ -250,6 +250,6 @@ fn rows_that_another_tool_changed_take_the_place_of_all_before() {
         value: Some("{".to_owned()),
     };
     let all = [vec![damaged], all].concat();
-    assert_eq!(other.load_again(&all), Err(OfficeError::Row));
+    assert_eq!(other.load_again(at(2), &all), Err(OfficeError::Row));
     assert_eq!(other.users().count(), 1);
 }

@@ -3,10 +3,13 @@
 use super::*;
 use crate::rng::Seed;
 
+mod shared;
+
 const BEGIN: u64 = 1_795_262_400;
 const RULES: Rules = Rules {
     rotation: Duration::from_secs(600),
     patience: Duration::from_secs(35),
+    settling: Duration::ZERO,
 };
 
 /// The keys of one tracker, and the rows that it stored.
@@ -196,7 +199,7 @@ fn keys_change_with_time_and_old_ones_are_forgotten() {
     }
     let sealed = &table.seals.channels["film"];
     assert_eq!(
-        sealed.epochs.len(),
+        sealed.sequence.keys().count(),
         7,
         "an hour of old ones, and the one in use"
     );
@@ -206,7 +209,8 @@ fn keys_change_with_time_and_old_ones_are_forgotten() {
         let (_, next) = table.source(150_000 + turn, Some(held));
         held = next;
     }
-    assert_eq!(table.seals.channels["film"].epochs.len(), KEYS_MAX - 1);
+    let sealed = &table.seals.channels["film"];
+    assert_eq!(sealed.sequence.keys().count(), KEYS_MAX - 1);
 }
 
 #[test]
