@@ -20,7 +20,7 @@ use super::value::{Shown, printable};
 use crate::io::clock::Clock;
 use crate::io::control::Control;
 use crate::io::engine::Reporter;
-use crate::io::http::server::{Identity, Keeper, Names, Server};
+use crate::io::http::server::{Identity, Keeper, Names, Options, Server, make_room};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
 use crate::io::store::{Store, StoreError};
@@ -161,7 +161,12 @@ pub(super) async fn serve(
     };
     let service = Arc::new(Mutex::new(Service::new(registry, provider)));
     let sharing = Sharing::start(&store, &service, clock, settings.tariff.as_deref(), local)?;
+    let options = Options::default();
     let server = Server::new(Arc::clone(&service), move || clock.now())
+        .with_options(Options {
+            connections_max: make_room(options.connections_max),
+            ..options
+        })
         .with_identity(identity.clone())
         .with_keeper(keeper(&store))
         .with_names(names(&service));

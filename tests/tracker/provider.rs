@@ -11,15 +11,19 @@ use super::*;
 
 /// A tracker that sells what its source announces.
 async fn shop(tariff: &str, keeper: Option<Keeper>) -> Tracker {
+    shop_with(tariff, |server| match keeper {
+        Some(keeper) => server.with_keeper(keeper),
+        None => server,
+    })
+    .await
+}
+
+async fn shop_with(tariff: &str, dress: impl FnOnce(Server) -> Server) -> Tracker {
     let registry = Registry::new(Config::default(), Seed::from_number(1));
     let tariff = Tariff::parse(tariff).expect("a tariff");
     let provider = Provider::new(tariff, Epoch::new(1_795_262_400_000_000), [7; 32]);
     let service = Service::new(registry, Some(provider));
-    let tracker = Tracker::serve(service, |server| match keeper {
-        Some(keeper) => server.with_keeper(keeper),
-        None => server,
-    })
-    .await;
+    let tracker = Tracker::serve(service, dress).await;
     assert_eq!(tracker.ask(source()).await["error_code"], 0);
     tracker
 }
@@ -128,4 +132,46 @@ async fn payments_are_made_some_at_a_time() {
         .collect();
     assert_eq!(at_a_time.len(), 3 * PAYMENTS_MAX, "each was made once");
     assert_eq!(at_a_time.into_iter().max(), Some(PAYMENTS_MAX));
+}
+
+/// All places are taken by requests that wait for the disk: nobody is driven out of them.
+#[tokio::test]
+async fn s_40_whoever_is_being_served_makes_no_room() {
+    let waiting = Arc::new(AtomicU64::new(0));
+    let keeper: Keeper = {
+        let waiting = Arc::clone(&waiting);
+        Arc::new(move |_| {
+            waiting.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::pending())
+        })
+    };
+    let options = Options {
+        connections_max: 2,
+        ..Options::default()
+    };
+    let tracker = shop_with(EXAMPLE, |server| {
+        server.with_keeper(keeper).with_options(options)
+    })
+    .await;
+    let mut buyers = Vec::new();
+    for user in ["ann", "bob"] {
+        let session = enter(&tracker, user).await;
+        let body = json!({ "session": session, "packet": "gold", "request_id": "1" }).to_string();
+        let mut buyer = TcpStream::connect(tracker.addr).await.expect("it listens");
+        let length = body.len();
+        let request = format!(
+            "POST /v1/contract HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        buyer.write_all(request.as_bytes()).await.expect("it reads");
+        buyers.push(buyer);
+    }
+    while waiting.load(Ordering::Relaxed) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut third = TcpStream::connect(tracker.addr).await.expect("it listens");
+    let answer = read_to_end(&mut third).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    for buyer in &buyers {
+        assert!(buyer.try_read(&mut [0]).is_err(), "it waits");
+    }
 }
