@@ -31,9 +31,9 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l placement -d 
 psp\t'Supporting viewers of the nearest cluster, then its server, then another cluster'
 balanced\t'A place in a balanced tree of six levels'
 star\t'The source, all of them'"
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l networks -d 'Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l networks -d 'Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp; read again on HUP' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l session-length -d 'Length of a session until some have ended, for what psp compares itself with: 1s to 1d [default: 1h]' -r
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l graph -d 'Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l graph -d 'Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced; read again on HUP' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l hub-cap -d 'Most neighbours of anybody but the source, for balanced: 2 to 1000' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l listen -d 'Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one [default: 127.0.0.1:7851]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l bind-dev -d 'Use this network interface only' -r

@@ -26,6 +26,7 @@ use crate::io::signal::{Signal, Signals};
 use crate::io::store::{Store, StoreError};
 use crate::rng::{Rng, Seed};
 use crate::stats::{Counters, Start, Tool};
+use crate::time::Instant;
 use crate::tracker::message::{RejectCode, Secret};
 use crate::tracker::placement::Placement;
 use crate::tracker::placement::balanced::{self, Balanced, Graph};
@@ -58,18 +59,15 @@ pub(super) struct Parts {
 /// Reads a file that a flag names.
 fn read<T, E: ToString>(
     flag: &str,
-    path: Option<&Path>,
+    path: &Path,
     parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<Option<T>, CliError> {
-    let Some(path) = path else { return Ok(None) };
+) -> Result<T, CliError> {
     let failed = |why: String| {
         let what = format!("cannot use {flag} {}", shown_path(path));
         CliError::usage(what, printable(why.trim_end()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| failed(reason(&error)))?;
-    parse(&text)
-        .map(Some)
-        .map_err(|error| failed(error.to_string()))
+    parse(&text).map_err(|error| failed(error.to_string()))
 }
 
 /// The placement that was asked for, with its files read.
@@ -81,7 +79,8 @@ pub(super) fn placement(settings: &tracker::Placement) -> Result<Box<dyn Placeme
     Ok(match settings {
         tracker::Placement::List => Box::new(Listed),
         tracker::Placement::Psp { networks, session } => {
-            let networks = read("--networks", networks.as_deref(), Networks::from_toml)?;
+            let read = |path| read("--networks", path, Networks::from_toml);
+            let networks = networks.as_deref().map(read).transpose()?;
             let default = psp::Settings::default();
             Box::new(Psp::new(psp::Settings {
                 networks: networks.unwrap_or_default(),
@@ -90,7 +89,8 @@ pub(super) fn placement(settings: &tracker::Placement) -> Result<Box<dyn Placeme
             }))
         }
         tracker::Placement::Balanced { graph, hub_cap } => {
-            let graph = read("--graph", graph.as_deref(), Graph::from_toml)?;
+            let read = |path| read("--graph", path, Graph::from_toml);
+            let graph = graph.as_deref().map(read).transpose()?;
             Box::new(Balanced::new(balanced::Settings {
                 is_star: false,
                 hub_cap: *hub_cap,
@@ -201,6 +201,7 @@ pub(super) async fn serve(
                     if let Some(path) = &settings.tariff {
                         reload_tariff(path, &service);
                     }
+                    reload_placement(clock.now(), &settings.placement, &service);
                     if let (Some(identity), Some(files)) = (&identity, &settings.tls) {
                         reload(identity, files);
                     }
@@ -347,15 +348,54 @@ pub(super) fn read_tariff(path: &Path) -> Result<Tariff, CliError> {
 
 /// Takes a new tariff; a bad one keeps the old.
 fn reload_tariff(path: &Path, service: &Mutex<Service>) {
-    match read_tariff(path) {
-        Ok(tariff) => {
-            let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(provider) = service.provider_mut() {
-                provider.set_tariff(tariff);
-            }
-            tracing::info!("tariff read again");
+    take("tariff", read_tariff(path), |fresh| {
+        let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(provider) = service.provider_mut() {
+            provider.set_tariff(fresh);
         }
-        Err(error) => tracing::error!("{error}; the old tariff stays"),
+    });
+}
+
+/// Takes the file of a placement again; a bad one keeps what the old one said.
+fn reload_placement(now: Instant, placement: &tracker::Placement, service: &Mutex<Service>) {
+    let lock = || service.lock().unwrap_or_else(PoisonError::into_inner);
+    match placement {
+        tracker::Placement::Psp {
+            networks: Some(path),
+            ..
+        } => take(
+            "networks file",
+            read("--networks", path, Networks::from_toml),
+            |fresh| {
+                let mut service = lock();
+                service
+                    .registry_mut()
+                    .placement_mut()
+                    .set_networks(now, fresh);
+            },
+        ),
+        tracker::Placement::Balanced {
+            graph: Some(path), ..
+        } => take(
+            "graph file",
+            read("--graph", path, Graph::from_toml),
+            |fresh| {
+                let mut service = lock();
+                service.registry_mut().placement_mut().set_graph(fresh);
+            },
+        ),
+        _ => {}
+    }
+}
+
+/// Uses what was read again, when it could be.
+fn take<T>(what: &str, fresh: Result<T, CliError>, use_it: impl FnOnce(T)) {
+    match fresh {
+        Ok(fresh) => {
+            use_it(fresh);
+            tracing::info!("{what} read again");
+        }
+        Err(error) => tracing::error!("{error}; the old {what} stays"),
     }
 }
 

@@ -215,14 +215,15 @@ pub struct PlacementArgs {
     /// Whom newcomers are sent to.
     #[arg(long, value_name = "RULE", default_value = "list")]
     pub placement: Rule,
-    /// Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp.
+    /// Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp; read again
+    /// on HUP.
     #[arg(long, value_name = "FILE")]
     pub networks: Option<PathBuf>,
     /// Length of a session until some have ended, for what psp compares itself with: 1s to 1d [default: 1h].
     #[arg(long, value_name = "DUR", allow_hyphen_values = true,
         value_parser = duration(Duration::from_secs(1), Duration::from_secs(86_400)))]
     pub session_length: Option<DurationValue>,
-    /// Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced.
+    /// Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced; read again on HUP.
     #[arg(long, value_name = "FILE")]
     pub graph: Option<PathBuf>,
     /// Most neighbours of anybody but the source, for balanced: 2 to 1000.

@@ -268,6 +268,48 @@ pub(crate) fn buy(to: &str, account: &str) -> Option<String> {
 }
 
 #[test]
+fn files_of_a_placement_are_read_again_and_a_bad_one_changes_nothing() {
+    for (placement, flag, good, bad) in [
+        (
+            "psp",
+            "networks",
+            "[[network]]\nsubnet = \"10.0.0.0/8\"\ncluster = \"east\"\n",
+            "[[network]]\nsubnet = \"here\"\n",
+        ),
+        (
+            "balanced",
+            "graph",
+            "[friends]\nanna = [\"bert\"]\n",
+            "[friends]\nanna = [\"anna\"]\n",
+        ),
+    ] {
+        let place = Place::new();
+        let path = place.path("file.toml");
+        std::fs::write(&path, good).expect("a file");
+        let tracker = place
+            .program("p2ps-tracker", "tracker")
+            .args([
+                "--placement",
+                placement,
+                &format!("--{flag}"),
+                &place.arg("file.toml"),
+            ])
+            .start();
+        tracker.address();
+        let says = |text: &str| tracker.line(text, |line| line.contains(text).then_some(()));
+        std::fs::write(&path, bad).expect("a file");
+        tracker.signal("HUP");
+        says(&format!("the old {flag} file stays"));
+        std::fs::write(&path, good).expect("a file");
+        tracker.signal("HUP");
+        says(&format!("{flag} file read again"));
+        std::fs::remove_file(&path).expect("it is there");
+        tracker.signal("HUP");
+        says("no such file; the old");
+    }
+}
+
+#[test]
 fn s_47_f18_no_contract_is_lost_or_doubled_when_the_tracker_is_killed() {
     const BUYERS: u64 = 6;
     // `ROUNDS=200` for the figure of the catalogue.

@@ -217,7 +217,9 @@ pub const TRACKER: Manual = Manual {
          reach every tracker from there.",
         "The file of --networks has tables [[network]] with subnet (address/length) and any of asn, country, cluster, \
          and [[link]] with from, to (clusters, or source), latency_ms, capacity_mbps. The file of --graph has one \
-         table [friends]: peer id = [peer ids]. Clusters and their load: GET /v1/clusters.",
+         table [friends]: peer id = [peer ids]. On HUP they are read again, like the tariff; when one is bad, the old one \
+         stays. Viewers stay where they are, newcomers and the ways of streams go by the new file. Clusters and their \
+         load: GET /v1/clusters.",
         "--tariff makes the tracker a provider (examples/tariff.toml explains every member). Its API: login, choose, contract, \
          join, set_status, leave as POST /v1/NAME with a JSON object; get_user_table, get_price_packets, get_price_intervals, \
          get_clients, get_peers, get_bandwidth, get_latency, get_jitter, get_bandwidth_and_latency, get_qos, \

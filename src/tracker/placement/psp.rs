@@ -542,6 +542,13 @@ impl Placement for Psp {
         self.log.pop_front()
     }
 
+    /// Viewers stay where they were let in; newcomers, and the ways of streams, go by the new file.
+    fn set_networks(&mut self, now: Instant, networks: Networks) {
+        self.paths.set_links(networks.links());
+        self.settings.networks = networks;
+        self.find_ways(now);
+    }
+
     fn overview(&self, now: Instant) -> Overview {
         self.measured(now)
     }

@@ -424,6 +424,49 @@ fn t_psp_7_the_way_to_a_server_is_the_shortest_with_room() {
 }
 
 #[test]
+fn a_file_of_networks_that_is_read_again_counts_for_those_who_come() {
+    let mut town = town(settings());
+    town.join("10.1.0.1", "s1", FILM, serving("east", 9000, 10));
+    town.join("10.2.0.1", "s2", FILM, serving("west", 9000, 20));
+    assert_eq!(named(&town.join("10.3.0.11", "v1", FILM, viewer())), ["s1"]);
+    town.log();
+    let fresh = r#"
+        [[network]]
+        subnet = "10.3.0.0/16"
+        cluster = "west"
+        [[link]]
+        from = "source"
+        to = "east"
+        latency_ms = 10
+        capacity_mbps = 9
+        [[link]]
+        from = "east"
+        to = "west"
+        latency_ms = 5
+        capacity_mbps = 9
+    "#;
+    let now = town.now();
+    let fresh = Networks::from_toml(fresh).expect("a file");
+    town.registry.placement_mut().set_networks(now, fresh);
+    assert_eq!(
+        town.log(),
+        [
+            "psp: film comes to cluster east directly, 10.0 ms",
+            "psp: film comes to cluster west through east, 15.0 ms"
+        ]
+    );
+    assert_eq!(named(&town.join("10.3.0.12", "v2", FILM, viewer())), ["s2"]);
+    assert_eq!(
+        named(&town.find("10.3.0.11", "v1", FILM, viewer())),
+        ["s1"],
+        "who is served stays"
+    );
+    // The way of the stream is another too.
+    let west = town.report("10.2.0.1", "s2", FILM, serving("west", 9000, 20));
+    assert_eq!(west.as_deref(), Some("s1"));
+}
+
+#[test]
 fn without_networks_the_least_loaded_cluster_is_next() {
     let mut town = town(Settings::default());
     town.join("10.1.0.1", "s1", FILM, serving("east", 2000, 10));
