@@ -204,6 +204,7 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::{Rng, Seed};
 
     fn at(seconds: u64) -> Instant {
         Instant::from_micros(seconds * 1_000_000)
@@ -281,6 +282,46 @@ mod tests {
             paths.latency(&name("film"), &name("d")),
             Some(Duration::from_millis(50))
         );
+    }
+
+    /// The delay of the shortest way with room, by trying all of them.
+    fn by_trial(links: &[Link], at: &str, to: &str, rate: u64, left: usize) -> Option<Duration> {
+        if at == to {
+            return Some(Duration::ZERO);
+        }
+        let usable = |link: &&Link| *link.from == *at && link.capacity_kbps >= rate;
+        let ways = links.iter().filter(usable).filter(|_| left > 0);
+        ways.filter_map(|link| {
+            let rest = by_trial(links, &link.to, to, rate, left - 1)?;
+            Some(link.latency + rest)
+        })
+        .min()
+    }
+
+    #[test]
+    fn t_psp_7_no_way_with_room_is_shorter() {
+        const PLACES: [&str; 6] = [SOURCE, "a", "b", "c", "d", "e"];
+        let mut rng = Rng::new(Seed::from_number(7));
+        let mut found = 0;
+        for round in 0..500 {
+            let links: Vec<Link> = (0..rng.below(16))
+                .map(|_| Link {
+                    from: PLACES[rng.below(6) as usize].into(),
+                    to: PLACES[1 + rng.below(5) as usize].into(),
+                    latency: Duration::from_millis(rng.below(30)),
+                    capacity_kbps: 500 * rng.below(4),
+                })
+                .collect();
+            let mut paths = Paths::new(&links);
+            let (film, d) = (name("film"), name("d"));
+            let rate = 1 + rng.below(1500);
+            let has_way = paths.find(at(0), &film, &d, rate, |_| true);
+            let expected = by_trial(&links, SOURCE, "d", rate, PLACES.len());
+            let latency = paths.latency(&film, &d);
+            assert_eq!(latency, expected, "round {round}: {rate} over {links:?}");
+            found += usize::from(has_way);
+        }
+        assert!((100..400).contains(&found), "{found} ways");
     }
 
     #[test]
