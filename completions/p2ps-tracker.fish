@@ -70,6 +70,8 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s h -l help -d 
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -s V -l version -d 'Print version'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "user" -d 'Users who prove themselves with a secret'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "channel" -d 'Channels that only users may join, and hand on to nobody else'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "contracts" -d 'Print every contract that was ever made: who bought what of whom, at which price'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "ledger" -d 'Print every entry of the ledger: who paid whom how much, and what for'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -f -a "completions" -d 'Print completions for a shell'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -f -a "add" -d 'Make a user and print its secret, which is shown only now'
@@ -98,4 +100,14 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and _
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l since -d 'From when on: a time such as 2026-11-21T20:00:00Z, or how long ago, such as 30d' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l user -d 'Only what this account or user bought, sold, paid or was paid' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -s h -l help -d 'Print help'
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l since -d 'From when on: a time such as 2026-11-21T20:00:00Z, or how long ago, such as 30d' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l user -d 'Only what this account or user bought, sold, paid or was paid' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand completions" -s h -l help -d 'Print help'

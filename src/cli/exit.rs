@@ -144,9 +144,10 @@ impl CliError {
             StoreError::Locked { .. } => Exit::Bind,
             StoreError::Unreachable { .. } => Exit::Unreachable,
             StoreError::Denied { .. } => Exit::Refused,
-            StoreError::Damaged { .. } | StoreError::NotStored(_) | StoreError::NotSelling => {
-                Exit::Failed
-            }
+            StoreError::Damaged { .. }
+            | StoreError::NotStored(_)
+            | StoreError::Unreadable(_)
+            | StoreError::NotSelling => Exit::Failed,
             _ => Exit::Usage,
         };
         Self::new(exit, error.to_string(), "")

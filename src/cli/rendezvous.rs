@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::certificate::IdentityFiles;
@@ -23,7 +23,7 @@ use crate::io::engine::Reporter;
 use crate::io::http::server::{Identity, Keeper, Names, Options, Server, make_room};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
-use crate::io::store::{Store, StoreError};
+use crate::io::store::{Store, StoreError, pages};
 use crate::rng::{Rng, Seed};
 use crate::stats::{Counters, Start, Tool};
 use crate::time::Instant;
@@ -173,7 +173,7 @@ pub(super) async fn serve(
     let control = settings
         .store
         .control()
-        .and_then(|path| take_orders(&path, &server));
+        .and_then(|path| take_orders(&path, &server, &store));
     let channels = [ALL_CHANNELS.to_owned()];
     let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
     let mut reporter = records.reporter(clock, progress, &node, &channels);
@@ -276,7 +276,7 @@ pub(super) fn office(
 }
 
 /// Takes orders of the operator at a socket. A tracker that cannot have one serves all the same.
-fn take_orders(path: &Path, server: &Server) -> Option<JoinHandle<()>> {
+fn take_orders(path: &Path, server: &Server, store: &Store) -> Option<JoinHandle<()>> {
     let control = match Control::bind(path) {
         Ok(control) => control,
         Err(error) => {
@@ -288,22 +288,34 @@ fn take_orders(path: &Path, server: &Server) -> Option<JoinHandle<()>> {
             return None;
         }
     };
-    let server = server.clone();
+    let (server, store) = (server.clone(), store.clone());
     Some(tokio::spawn(control.serve(move |mut order| {
-        let server = server.clone();
+        let (server, store) = (server.clone(), store.clone());
         async move {
             let name = order["order"].take();
+            let name = name.as_str().unwrap_or_default();
             let outcome = match user_secret() {
-                Ok(secret) => {
-                    server
-                        .order(name.as_str().unwrap_or_default(), &order, &secret)
-                        .await
-                }
+                _ if name == pages::ORDER => page(&store, &order).await,
+                Ok(secret) => server.order(name, &order, &secret).await,
                 Err(error) => Outcome::failed(503, error),
             };
             json!({ "status": outcome.status, "body": outcome.body })
         }
     })))
+}
+
+/// A page of contracts or of the ledger.
+async fn page(store: &Store, order: &Value) -> Outcome {
+    let Some((table, after)) = pages::wanted(order) else {
+        return Outcome::failed(
+            400,
+            "need a table, and the number after which its rows begin",
+        );
+    };
+    match store.page(table, after).await {
+        Ok(page) => Outcome::done(pages::to_value(&page), Vec::new()),
+        Err(error) => Outcome::failed(503, error),
+    }
 }
 
 /// A secret for a user who is made.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
+use super::books::Books;
 use super::certificate::IdentityFiles;
 use super::common::{
     Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs, state_dir,
@@ -14,8 +15,9 @@ use super::common::{
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-use super::value::{DurationValue, ListenAddr, StoreUrl, TrackerUrl, count, duration};
+use super::value::{DurationValue, ListenAddr, Since, StoreUrl, TrackerUrl, count, duration};
 use super::{Tool, run};
+use crate::tracker::provider::change::Table;
 
 /// Tell sources, relays and peers of each other.
 ///
@@ -100,6 +102,24 @@ pub enum Command {
         #[command(subcommand)]
         order: ChannelOrder,
     },
+    /// Print every contract that was ever made: who bought what of whom, at which price.
+    Contracts(BooksArgs),
+    /// Print every entry of the ledger: who paid whom how much, and what for.
+    Ledger(BooksArgs),
+}
+
+/// Which rows to print: a table on a terminal, a JSON object a line in a pipe.
+#[derive(clap::Args, Clone, Debug)]
+pub struct BooksArgs {
+    /// From when on: a time such as 2026-11-21T20:00:00Z, or how long ago, such as 30d.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<Since>,
+    /// Only what this account or user bought, sold, paid or was paid.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Where the store is.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// What to do with users.
@@ -173,11 +193,26 @@ pub enum Job {
         /// What it says.
         body: Value,
     },
+    /// Print what was sold.
+    Books(Books),
+}
+
+impl BooksArgs {
+    fn check(self, table: Table) -> Result<Job, CliError> {
+        Ok(Job::Books(Books {
+            store: self.state.check()?,
+            table,
+            since: self.since.map(Since::timestamp),
+            user: self.user,
+        }))
+    }
 }
 
 impl Command {
     fn check(self) -> Result<Job, CliError> {
         let (state, order, body) = match self {
+            Self::Contracts(books) => return books.check(Table::Contracts),
+            Self::Ledger(books) => return books.check(Table::Ledger),
             Self::User { order } => match order {
                 UserOrder::Add { name, role, state } if role.is_empty() => {
                     (state, "user_add", json!({ "name": name }))
@@ -379,6 +414,7 @@ impl Tool for Args {
         match job {
             Job::Serve(settings) => run::tracker(*settings, understood),
             Job::Order { store, order, body } => run::order(&store, order, &body),
+            Job::Books(books) => books.run(),
         }
     }
 }

@@ -267,6 +267,60 @@ pub(crate) fn buy(to: &str, account: &str) -> Option<String> {
     Some(id)
 }
 
+/// What `p2ps-tracker` prints of its books into a pipe.
+fn books(store: &str, words: &[&str]) -> Vec<Value> {
+    let output = Command::new(program("p2ps-tracker"))
+        .args(words)
+        .args(["--store", store])
+        .output()
+        .expect("p2ps-tracker runs");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text.lines();
+    let rows = lines.map(|line| serde_json::from_str(line).expect("a JSON line"));
+    rows.collect()
+}
+
+#[test]
+fn contracts_and_ledger_are_printed_while_the_tracker_runs_and_when_it_does_not() {
+    let place = Place::new();
+    let mut tracker = tracker(&place, "tracker");
+    let to = tracker.address();
+    announce(&to, &SigningKey::from_seed_ed25519([9; 32]));
+    for account in ["ann", "bob", "carl"] {
+        buy(&to, account).expect("an answer");
+    }
+    let store = format!("redb:{}", place.arg("tracker.redb"));
+    let column = |rows: &[Value], name: &str| -> Vec<Value> {
+        rows.iter().map(|row| row[name].clone()).collect()
+    };
+    let mut before = None;
+    for _ in ["it runs", "it does not"] {
+        let (contracts, ledger) = (books(&store, &["contracts"]), books(&store, &["ledger"]));
+        assert_eq!(column(&contracts, "account"), ["ann", "bob", "carl"]);
+        assert_eq!(column(&ledger, "no"), [1, 2, 3]);
+        assert_eq!(column(&ledger, "from"), ["ann", "bob", "carl"]);
+        let bobs = books(&store, &["ledger", "--user", "bob"]);
+        assert_eq!(bobs, [ledger[1].clone()]);
+        assert_eq!(books(&store, &["contracts", "--since", "1h"]), contracts);
+        let future = ["contracts", "--since", "2999-01-01T00:00:00Z"];
+        assert_eq!(books(&store, &future), [Value::Null; 0]);
+        let now = (contracts, ledger);
+        assert_eq!(before.get_or_insert_with(|| now.clone()), &now);
+        if tracker.stdin.is_some() {
+            tracker.kill();
+            tracker.stdin = None;
+        }
+    }
+    let nothing = format!("redb:{}", place.arg("none.redb"));
+    let output = Command::new(program("p2ps-tracker"))
+        .args(["ledger", "--store", &nothing])
+        .output()
+        .expect("p2ps-tracker runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!place.path("none.redb").exists());
+}
+
 #[test]
 fn files_of_a_placement_are_read_again_and_a_bad_one_changes_nothing() {
     for (placement, flag, good, bad) in [

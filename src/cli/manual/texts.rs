@@ -177,7 +177,7 @@ pub const TRACKER: Manual = Manual {
         ),
         (
             "tracker.redb.control",
-            "Unix socket, mode 0600, while the tracker runs, unless its store is a Redis: here user and channel reach it. One JSON object on a line \
+            "Unix socket, mode 0600, while the tracker runs, unless its store is a Redis: here user, channel, contracts and ledger reach it. One JSON object on a line \
              ({\"order\":\"user_add\",\"name\":\"ann\",\"roles\":[\"watch\"]}) is answered by one with status and body.",
         ),
     ],
@@ -195,6 +195,10 @@ pub const TRACKER: Manual = Manual {
         (
             "Send viewers to supporting viewers and servers of the nearest cluster:",
             "p2ps-tracker --placement psp --networks networks.toml",
+        ),
+        (
+            "Add up what everybody paid in the last month:",
+            "p2ps-tracker ledger --since 30d | jq -s 'map(select(.reason == \"charge\") | .amount | tonumber) | add'",
         ),
         (
             "Two trackers that are one to sources and peers, which name both:",
@@ -226,8 +230,8 @@ pub const TRACKER: Manual = Manual {
          get_direct_clients_of_packet, get_clients_status and history also as GET /v1/NAME?content=CHANNEL. A POST shows the \
          session that login gave; a GET needs none from this machine, which alone may ask for get_contracts and get_ledger. \
          Accounts are names that viewers give; one that user add made proves itself with its secret (--token-file; in \
-         login the member secret). Of contracts that are over and of entries of the ledger the last 10000 are shown; the \
-         store has all of them.",
+         login the member secret). Of contracts that are over and of entries of the ledger the last 10000 are shown there; \
+         p2ps-tracker contracts and p2ps-tracker ledger print all of them, while the tracker runs or from its store.",
         "A server of somebody else (p2ps-relay --offer --price) is taken under a contract when the table [rent] of the \
          tariff has a price for it. A unit is paid once, however often the server comes back under its account; a contract \
          by the minute or hour is renewed while it is there, one for a content ends a minute after its last source.",
