@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_tracker_global_optspecs
-    string join \n insecure-http tariff= tls-cert= tls-key= placement= networks= session-length= graph= hub-cap= listen= bind-dev= 4/ipv4 6/ipv6 key-life= store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n insecure-http tariff= tls-cert= tls-key= placement= networks= session-length= graph= hub-cap= listen= bind-dev= 4/ipv4 6/ipv6 key-life= admin-token-file= store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_tracker_needs_command
@@ -38,6 +38,7 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l hub-cap -d 'M
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l listen -d 'Address to listen on: ADDR:PORT, [V6]:PORT, or :PORT for all addresses; port 0 takes any free one [default: 127.0.0.1:7851]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l bind-dev -d 'Use this network interface only' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l key-life -d 'How long one key of a sealed channel is used: 10s to 7d. When a user is revoked there is a new one at once' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l admin-token-file -d 'Let nobody read contracts, the ledger, or tables without a session, but who shows the token in this file (one word, mode 0600) as Authorization: Bearer; read again on HUP. Without it every process of this machine may' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l stats -d 'Write records (JSON lines) to -, fd:N, PATH, unix:PATH or udp://HOST:PORT. Repeatable' -r

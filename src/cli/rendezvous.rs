@@ -11,7 +11,7 @@ use super::certificate::IdentityFiles;
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
-use super::secret::generate;
+use super::secret::{generate, read_token_file};
 use super::sharing::Sharing;
 use super::source::Algorithm;
 use super::stream;
@@ -20,7 +20,7 @@ use super::value::{Shown, printable};
 use crate::io::clock::Clock;
 use crate::io::control::Control;
 use crate::io::engine::Reporter;
-use crate::io::http::server::{Identity, Keeper, Names, Options, Server, make_room};
+use crate::io::http::server::{Identity, Keeper, Names, Operator, Options, Server, make_room};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
 use crate::io::store::{Store, StoreError, pages};
@@ -162,6 +162,10 @@ pub(super) async fn serve(
     let service = Arc::new(Mutex::new(Service::new(registry, provider)));
     let sharing = Sharing::start(&store, &service, clock, settings.tariff.as_deref(), local)?;
     let options = Options::default();
+    let operator = Operator::default();
+    if let Some(path) = &settings.admin_token_file {
+        operator.set_token(read_admin_token(path)?);
+    }
     let server = Server::new(Arc::clone(&service), move || clock.now())
         .with_options(Options {
             connections_max: make_room(options.connections_max),
@@ -169,6 +173,7 @@ pub(super) async fn serve(
         })
         .with_identity(identity.clone())
         .with_keeper(keeper(&store))
+        .with_operator(operator.clone())
         .with_names(names(&service));
     let control = settings
         .store
@@ -202,6 +207,10 @@ pub(super) async fn serve(
                         reload_tariff(path, &service);
                     }
                     reload_placement(clock.now(), &settings.placement, &service);
+                    if let Some(path) = &settings.admin_token_file {
+                        let take_it = |token| operator.set_token(token);
+                        take("admin token", read_admin_token(path), take_it);
+                    }
                     if let (Some(identity), Some(files)) = (&identity, &settings.tls) {
                         reload(identity, files);
                     }
@@ -323,6 +332,15 @@ pub(super) fn user_secret() -> Result<Secret, CliError> {
     let bytes = secret()?;
     let text = data_encoding::HEXLOWER.encode(bytes.get(..16).unwrap_or_default());
     Ok(Secret::new(text).expect("32 hexadecimal digits are a secret"))
+}
+
+/// What the operator shows.
+fn read_admin_token(path: &Path) -> Result<Secret, CliError> {
+    let too_long = || {
+        let what = format!("cannot use token {}", shown_path(path));
+        CliError::usage(what, "too long for a secret")
+    };
+    Secret::new(read_token_file(path)?).ok_or_else(too_long)
 }
 
 /// Knows what the provider calls a peer.

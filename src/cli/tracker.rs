@@ -51,6 +51,10 @@ pub struct Args {
     #[arg(long, value_name = "DUR", default_value = "1h", allow_hyphen_values = true, help_heading = "Access",
         value_parser = duration(Duration::from_secs(10), Duration::from_secs(7 * 86_400)))]
     pub key_life: DurationValue,
+    /// Let nobody read contracts, the ledger, or tables without a session, but who shows the token in this file (one
+    /// word, mode 0600) as Authorization: Bearer; read again on HUP. Without it every process of this machine may.
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub admin_token_file: Option<PathBuf>,
     /// What the tracker keeps, and where.
     #[command(flatten)]
     pub state: StateArgs,
@@ -351,6 +355,8 @@ pub struct Settings {
     pub tls: Option<IdentityFiles>,
     /// How long one key of a sealed channel is used.
     pub key_life: Duration,
+    /// File with the token of the operator.
+    pub admin_token_file: Option<PathBuf>,
     /// Where durable state is kept.
     pub store: StoreUrl,
     /// Where records go.
@@ -403,6 +409,7 @@ impl Tool for Args {
             net,
             tls,
             key_life: self.key_life.get(),
+            admin_token_file: self.admin_token_file,
             store: self.state.check()?,
             stats: self.stats.check(None)?,
             process: self.process.check(),

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::AtomicBool;
 
-use p2ps::io::http::server::{Keeper, PAYMENTS_MAX};
+use p2ps::io::http::server::{Keeper, Operator, PAYMENTS_MAX};
 use p2ps::time::Epoch;
+use p2ps::tracker::message::Secret;
 use p2ps::tracker::provider::Provider;
 use p2ps::tracker::provider::tariff::{EXAMPLE, Tariff};
 
@@ -132,6 +133,40 @@ async fn payments_are_made_some_at_a_time() {
         .collect();
     assert_eq!(at_a_time.len(), 3 * PAYMENTS_MAX, "each was made once");
     assert_eq!(at_a_time.into_iter().max(), Some(PAYMENTS_MAX));
+}
+
+#[tokio::test]
+async fn s_52_books_are_shown_to_who_has_the_token() {
+    let operator = Operator::default();
+    let known = operator.clone();
+    let tracker = shop_with(EXAMPLE, |server| server.with_operator(known)).await;
+    let session = enter(&tracker, "ann").await;
+    let session = session.as_str().expect("a token").to_owned();
+    let asked = async |path: &str, bearer: &str| {
+        let get = format!(
+            "GET /v1/{path}?content=film HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {bearer}\r\nconnection: close\r\n\r\n"
+        );
+        let answer = tracker.raw(get.as_bytes()).await;
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let plain = async |path: &str| {
+        let url = tracker.url(&format!("/v1/{path}?content=film"));
+        http::get(url, PATIENCE).await.expect("an answer").status
+    };
+    assert_eq!(
+        plain("get_ledger").await,
+        200,
+        "this machine is the operator's"
+    );
+    operator.set_token(Secret::new("t0ken").expect("a secret"));
+    for path in ["get_ledger", "get_contracts", "get_user_table"] {
+        assert_eq!(asked(path, "t0ken").await, "200", "{path}");
+        assert_ne!(asked(path, "t0kem").await, "200", "{path}");
+        assert_ne!(plain(path).await, 200, "{path}");
+    }
+    // A session is still worth what it was.
+    assert_eq!(asked("get_user_table", &session).await, "200");
+    assert_eq!(asked("get_ledger", &session).await, "403");
 }
 
 /// All places are taken by requests that wait for the disk: nobody is driven out of them.

@@ -228,7 +228,8 @@ pub const TRACKER: Manual = Manual {
          join, set_status, leave as POST /v1/NAME with a JSON object; get_user_table, get_price_packets, get_price_intervals, \
          get_clients, get_peers, get_bandwidth, get_latency, get_jitter, get_bandwidth_and_latency, get_qos, \
          get_direct_clients_of_packet, get_clients_status and history also as GET /v1/NAME?content=CHANNEL. A POST shows the \
-         session that login gave; a GET needs none from this machine, which alone may ask for get_contracts and get_ledger. \
+         session that login gave; a GET needs none from this machine, which alone may ask for get_contracts and get_ledger; with --admin-token-file, from \
+         whoever shows the token (p2ps-qos --token-file), and from nobody else, the page included. \
          Accounts are names that viewers give; one that user add made proves itself with its secret (--token-file; in \
          login the member secret). Of contracts that are over and of entries of the ledger the last 10000 are shown there; \
          p2ps-tracker contracts and p2ps-tracker ledger print all of them, while the tracker runs or from its store.",

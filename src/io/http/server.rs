@@ -44,12 +44,14 @@ mod documents;
 mod guard;
 mod hooks;
 mod metrics;
+mod operator;
 mod orders;
 mod page;
 mod slots;
 mod tls;
 mod traffic;
 
+pub use operator::Operator;
 pub use page::Names;
 pub use slots::make_room;
 pub use tls::{Identity, TlsError};
@@ -164,6 +166,7 @@ pub struct Server {
     is_stopping: Arc<AtomicBool>,
     identity: Option<Identity>,
     glance: Glance,
+    operator: Operator,
 }
 
 impl fmt::Debug for Server {
@@ -221,6 +224,7 @@ impl Server {
             is_stopping: Arc::default(),
             identity: None,
             glance: Glance::default(),
+            operator: Operator::default(),
         }
     }
 
@@ -239,6 +243,12 @@ impl Server {
     /// The same server behind TLS.
     pub fn with_identity(mut self, identity: Option<Identity>) -> Self {
         self.identity = identity;
+        self
+    }
+
+    /// The same server, with an operator who is known by other means.
+    pub fn with_operator(mut self, operator: Operator) -> Self {
+        self.operator = operator;
         self
     }
 
