@@ -5,7 +5,7 @@
 //! addresses (one address may hold 64 connections and 4096 peers). `FREE=1` leaves the tariff out. First as fast as they can until `PEERS`
 //! (100,000) are registered, then at a steady `RATE` (100,000 a minute) for `SECONDS` (20), which shows how long a join
 //! takes that does not stand in a queue of the generator's own making. Generator and tracker share the machine.
-//! `STORE=redis://HOST:PORT` names a Redis in which databases 0 and 1 are empty, in place of a file.
+//! `STORE` names another store than a file: `mem:`, or `redis://HOST:PORT`, a Redis in which databases 0 and 1 are empty.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -97,7 +97,11 @@ impl Tracker {
     fn start(number: u8) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = format!("redb:{}", folder.path().join("st").display());
-        let store = std::env::var("STORE").map_or(file, |store| format!("{store}/{number}"));
+        let store = match std::env::var("STORE") {
+            Ok(store) if store.starts_with("redis:") => format!("{store}/{number}"),
+            Ok(store) => store,
+            Err(_) => file,
+        };
         let mut child = Command::new(env!("CARGO_BIN_EXE_p2ps-tracker"))
             .args(["--listen", "127.0.0.1:0", "-q", "--stats", "-"])
             .args(["--stats-interval", "1h", "--store"])

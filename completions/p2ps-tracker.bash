@@ -22,6 +22,12 @@ _p2ps__tracker() {
             p2ps__tracker,completions)
                 cmd="p2ps__tracker__subcmd__completions"
                 ;;
+            p2ps__tracker,contracts)
+                cmd="p2ps__tracker__subcmd__contracts"
+                ;;
+            p2ps__tracker,ledger)
+                cmd="p2ps__tracker__subcmd__ledger"
+                ;;
             p2ps__tracker,user)
                 cmd="p2ps__tracker__subcmd__user"
                 ;;
@@ -50,7 +56,7 @@ _p2ps__tracker() {
 
     case "${cmd}" in
         p2ps__tracker)
-            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --placement --networks --session-length --graph --hub-cap --listen --bind-dev --ipv4 --ipv6 --key-life --store --state-dir --tls-ca --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version user channel completions"
+            opts="-4 -6 -v -q -h -V --insecure-http --tariff --tls-cert --tls-key --placement --networks --session-length --graph --hub-cap --listen --bind-dev --ipv4 --ipv6 --key-life --admin-token-file --store --state-dir --stats --stats-interval --metrics --config --print-config --check-config --dry-run --on-ready --on-exit --ready-fd --pid-file --seed --log-level --log-format --verbose --quiet --no-progress --help --version user channel contracts ledger completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -100,15 +106,15 @@ _p2ps__tracker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --admin-token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --state-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -178,7 +184,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__channel__subcmd__close)
-            opts="-h --store --state-dir --tls-ca --help"
+            opts="-h --store --state-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -189,10 +195,6 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -204,7 +206,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__channel__subcmd__list)
-            opts="-h --store --state-dir --tls-ca --help"
+            opts="-h --store --state-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -215,10 +217,6 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -230,7 +228,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__channel__subcmd__open)
-            opts="-h --store --state-dir --tls-ca --help"
+            opts="-h --store --state-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -241,10 +239,6 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -269,6 +263,66 @@ _p2ps__tracker() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        p2ps__subcmd__tracker__subcmd__contracts)
+            opts="-h --since --user --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        p2ps__subcmd__tracker__subcmd__ledger)
+            opts="-h --since --user --store --state-dir --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --store)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         p2ps__subcmd__tracker__subcmd__user)
             opts="-h --help add list revoke"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -284,7 +338,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__user__subcmd__add)
-            opts="-h --role --store --state-dir --tls-ca --help"
+            opts="-h --role --store --state-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -302,10 +356,6 @@ _p2ps__tracker() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --tls-ca)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -314,7 +364,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__user__subcmd__list)
-            opts="-h --store --state-dir --tls-ca --help"
+            opts="-h --store --state-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -325,10 +375,6 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -340,7 +386,7 @@ _p2ps__tracker() {
             return 0
             ;;
         p2ps__subcmd__tracker__subcmd__user__subcmd__revoke)
-            opts="-h --store --state-dir --tls-ca --help"
+            opts="-h --store --state-dir --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -351,10 +397,6 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --state-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tls-ca)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -146,6 +146,7 @@ impl CliError {
             StoreError::Denied { .. } => Exit::Refused,
             StoreError::Damaged { .. }
             | StoreError::NotStored(_)
+            | StoreError::Unreadable(_)
             | StoreError::NotSelling
             | StoreError::Changed => Exit::Failed,
             _ => Exit::Usage,

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod api;
+pub mod books;
 pub mod certificate;
 pub mod clone;
 pub mod common;

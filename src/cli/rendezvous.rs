@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::certificate::IdentityFiles;
 use super::exit::{CliError, Exit, reason, shown_path};
 use super::layer::Understood;
 use super::progress::Progress;
-use super::secret::generate;
+use super::secret::{generate, read_token_file};
 use super::sharing::Sharing;
 use super::source::Algorithm;
 use super::stream;
@@ -21,12 +21,15 @@ use super::value::{Shown, printable};
 use crate::io::clock::Clock;
 use crate::io::control::Control;
 use crate::io::engine::Reporter;
-use crate::io::http::server::{Agreer, Identity, Keeper, Names, Server};
+use crate::io::http::server::{
+    Agreer, Identity, Keeper, Names, Operator, Options, Server, make_room,
+};
 use crate::io::lifecycle::Lifecycle;
 use crate::io::signal::{Signal, Signals};
-use crate::io::store::{Store, StoreError};
+use crate::io::store::{Store, StoreError, pages};
 use crate::rng::{Rng, Seed};
 use crate::stats::{Counters, Start, Tool};
+use crate::time::Instant;
 use crate::tracker::message::{RejectCode, Secret};
 use crate::tracker::placement::Placement;
 use crate::tracker::placement::balanced::{self, Balanced, Graph};
@@ -59,18 +62,15 @@ pub(super) struct Parts {
 /// Reads a file that a flag names.
 fn read<T, E: ToString>(
     flag: &str,
-    path: Option<&Path>,
+    path: &Path,
     parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<Option<T>, CliError> {
-    let Some(path) = path else { return Ok(None) };
+) -> Result<T, CliError> {
     let failed = |why: String| {
         let what = format!("cannot use {flag} {}", shown_path(path));
         CliError::usage(what, printable(why.trim_end()))
     };
     let text = std::fs::read_to_string(path).map_err(|error| failed(reason(&error)))?;
-    parse(&text)
-        .map(Some)
-        .map_err(|error| failed(error.to_string()))
+    parse(&text).map_err(|error| failed(error.to_string()))
 }
 
 /// The placement that was asked for, with its files read.
@@ -82,7 +82,8 @@ pub(super) fn placement(settings: &tracker::Placement) -> Result<Box<dyn Placeme
     Ok(match settings {
         tracker::Placement::List => Box::new(Listed),
         tracker::Placement::Psp { networks, session } => {
-            let networks = read("--networks", networks.as_deref(), Networks::from_toml)?;
+            let read = |path| read("--networks", path, Networks::from_toml);
+            let networks = networks.as_deref().map(read).transpose()?;
             let default = psp::Settings::default();
             Box::new(Psp::new(psp::Settings {
                 networks: networks.unwrap_or_default(),
@@ -91,7 +92,8 @@ pub(super) fn placement(settings: &tracker::Placement) -> Result<Box<dyn Placeme
             }))
         }
         tracker::Placement::Balanced { graph, hub_cap } => {
-            let graph = read("--graph", graph.as_deref(), Graph::from_toml)?;
+            let read = |path| read("--graph", path, Graph::from_toml);
+            let graph = graph.as_deref().map(read).transpose()?;
             Box::new(Balanced::new(balanced::Settings {
                 is_star: false,
                 hub_cap: *hub_cap,
@@ -176,16 +178,26 @@ pub(super) async fn serve(
     };
     let service = Arc::new(Mutex::new(Service::new(registry, provider)));
     let sharing = Sharing::start(&store, &service, clock, settings.tariff.as_deref(), local)?;
+    let options = Options::default();
+    let operator = Operator::default();
+    if let Some(path) = &settings.admin_token_file {
+        operator.set_token(read_admin_token(path)?);
+    }
     let server = Server::new(Arc::clone(&service), move || clock.now())
+        .with_options(Options {
+            connections_max: make_room(options.connections_max),
+            ..options
+        })
         .with_identity(identity.clone())
         .with_keeper(keeper(&store))
         .with_agreer(agreer(&store))
+        .with_operator(operator.clone())
         .with_names(names(&service));
     let control = settings
         .state
         .store
         .control()
-        .and_then(|path| take_orders(&path, &server));
+        .and_then(|path| take_orders(&path, &server, &store));
     let channels = [ALL_CHANNELS.to_owned()];
     let records = stream::open_records(Tool::Tracker, &settings.stats, true).await?;
     let mut reporter = records.reporter(clock, progress, &node, &channels);
@@ -212,6 +224,11 @@ pub(super) async fn serve(
                     reporter.reopen();
                     if let Some(path) = &settings.tariff {
                         reload_tariff(path, &service);
+                    }
+                    reload_placement(clock.now(), &settings.placement, &service);
+                    if let Some(path) = &settings.admin_token_file {
+                        let take_it = |token| operator.set_token(token);
+                        take("admin token", read_admin_token(path), take_it);
                     }
                     if let (Some(identity), Some(files)) = (&identity, &settings.tls) {
                         reload(identity, files);
@@ -287,7 +304,7 @@ pub(super) fn office(
 }
 
 /// Takes orders of the operator at a socket. A tracker that cannot have one serves all the same.
-fn take_orders(path: &Path, server: &Server) -> Option<JoinHandle<()>> {
+fn take_orders(path: &Path, server: &Server, store: &Store) -> Option<JoinHandle<()>> {
     let control = match Control::bind(path) {
         Ok(control) => control,
         Err(error) => {
@@ -299,17 +316,15 @@ fn take_orders(path: &Path, server: &Server) -> Option<JoinHandle<()>> {
             return None;
         }
     };
-    let server = server.clone();
+    let (server, store) = (server.clone(), store.clone());
     Some(tokio::spawn(control.serve(move |mut order| {
-        let server = server.clone();
+        let (server, store) = (server.clone(), store.clone());
         async move {
             let name = order["order"].take();
+            let name = name.as_str().unwrap_or_default();
             let outcome = match user_secret() {
-                Ok(secret) => {
-                    server
-                        .order(name.as_str().unwrap_or_default(), &order, &secret)
-                        .await
-                }
+                _ if name == pages::ORDER => page(&store, &order).await,
+                Ok(secret) => server.order(name, &order, &secret).await,
                 Err(error) => Outcome::failed(503, error),
             };
             json!({ "status": outcome.status, "body": outcome.body })
@@ -317,11 +332,34 @@ fn take_orders(path: &Path, server: &Server) -> Option<JoinHandle<()>> {
     })))
 }
 
+/// A page of contracts or of the ledger.
+async fn page(store: &Store, order: &Value) -> Outcome {
+    let Some((table, after)) = pages::wanted(order) else {
+        return Outcome::failed(
+            400,
+            "need a table, and the number after which its rows begin",
+        );
+    };
+    match store.page(table, after).await {
+        Ok(page) => Outcome::done(pages::to_value(&page), Vec::new()),
+        Err(error) => Outcome::failed(503, error),
+    }
+}
+
 /// A secret for a user who is made.
 pub(super) fn user_secret() -> Result<Secret, CliError> {
     let bytes = secret()?;
     let text = data_encoding::HEXLOWER.encode(bytes.get(..16).unwrap_or_default());
     Ok(Secret::new(text).expect("32 hexadecimal digits are a secret"))
+}
+
+/// What the operator shows.
+fn read_admin_token(path: &Path) -> Result<Secret, CliError> {
+    let too_long = || {
+        let what = format!("cannot use token {}", shown_path(path));
+        CliError::usage(what, "too long for a secret")
+    };
+    Secret::new(read_token_file(path)?).ok_or_else(too_long)
 }
 
 /// Knows what the provider calls a peer.
@@ -372,15 +410,54 @@ pub(super) fn read_tariff(path: &Path) -> Result<Tariff, CliError> {
 
 /// Takes a new tariff; a bad one keeps the old.
 fn reload_tariff(path: &Path, service: &Mutex<Service>) {
-    match read_tariff(path) {
-        Ok(tariff) => {
-            let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(provider) = service.provider_mut() {
-                provider.set_tariff(tariff);
-            }
-            tracing::info!("tariff read again");
+    take("tariff", read_tariff(path), |fresh| {
+        let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(provider) = service.provider_mut() {
+            provider.set_tariff(fresh);
         }
-        Err(error) => tracing::error!("{error}; the old tariff stays"),
+    });
+}
+
+/// Takes the file of a placement again; a bad one keeps what the old one said.
+fn reload_placement(now: Instant, placement: &tracker::Placement, service: &Mutex<Service>) {
+    let lock = || service.lock().unwrap_or_else(PoisonError::into_inner);
+    match placement {
+        tracker::Placement::Psp {
+            networks: Some(path),
+            ..
+        } => take(
+            "networks file",
+            read("--networks", path, Networks::from_toml),
+            |fresh| {
+                let mut service = lock();
+                service
+                    .registry_mut()
+                    .placement_mut()
+                    .set_networks(now, fresh);
+            },
+        ),
+        tracker::Placement::Balanced {
+            graph: Some(path), ..
+        } => take(
+            "graph file",
+            read("--graph", path, Graph::from_toml),
+            |fresh| {
+                let mut service = lock();
+                service.registry_mut().placement_mut().set_graph(fresh);
+            },
+        ),
+        _ => {}
+    }
+}
+
+/// Uses what was read again, when it could be.
+fn take<T>(what: &str, fresh: Result<T, CliError>, use_it: impl FnOnce(T)) {
+    match fresh {
+        Ok(fresh) => {
+            use_it(fresh);
+            tracing::info!("{what} read again");
+        }
+        Err(error) => tracing::error!("{error}; the old {what} stays"),
     }
 }
 

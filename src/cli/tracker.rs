@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
+use super::books::Books;
 use super::certificate::{self, IdentityFiles};
 use super::common::{
     Log, LogArgs, Net, NetArgs, Process, ProcessArgs, Stats, StatsArgs, state_dir,
@@ -14,8 +15,9 @@ use super::common::{
 use super::exit::{CliError, Exit};
 use super::layer::Understood;
 use super::manual::{self, Manual};
-use super::value::{DurationValue, ListenAddr, StoreUrl, TrackerUrl, count, duration};
+use super::value::{DurationValue, ListenAddr, Since, StoreUrl, TrackerUrl, count, duration};
 use super::{Tool, run};
+use crate::tracker::provider::change::Table;
 
 /// Tell sources, relays and peers of each other.
 ///
@@ -49,6 +51,10 @@ pub struct Args {
     #[arg(long, value_name = "DUR", default_value = "1h", allow_hyphen_values = true, help_heading = "Access",
         value_parser = duration(Duration::from_secs(10), Duration::from_secs(7 * 86_400)))]
     pub key_life: DurationValue,
+    /// Let nobody read contracts, the ledger, or tables without a session, but who shows the token in this file (one
+    /// word, mode 0600) as Authorization: Bearer; read again on HUP. Without it every process of this machine may.
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub admin_token_file: Option<PathBuf>,
     /// What the tracker keeps, and where.
     #[command(flatten)]
     pub state: StateArgs,
@@ -135,6 +141,24 @@ pub enum Command {
         #[command(subcommand)]
         order: ChannelOrder,
     },
+    /// Print every contract that was ever made: who bought what of whom, at which price.
+    Contracts(BooksArgs),
+    /// Print every entry of the ledger: who paid whom how much, and what for.
+    Ledger(BooksArgs),
+}
+
+/// Which rows to print: a table on a terminal, a JSON object a line in a pipe.
+#[derive(clap::Args, Clone, Debug)]
+pub struct BooksArgs {
+    /// From when on: a time such as 2026-11-21T20:00:00Z, or how long ago, such as 30d.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<Since>,
+    /// Only what this account or user bought, sold, paid or was paid.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Where the store is.
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 /// What to do with users.
@@ -208,11 +232,26 @@ pub enum Job {
         /// What it says.
         body: Value,
     },
+    /// Print what was sold.
+    Books(Books),
+}
+
+impl BooksArgs {
+    fn check(self, table: Table) -> Result<Job, CliError> {
+        Ok(Job::Books(Books {
+            state: self.state.check()?,
+            table,
+            since: self.since.map(Since::timestamp),
+            user: self.user,
+        }))
+    }
 }
 
 impl Command {
     fn check(self) -> Result<Job, CliError> {
         let (state, order, body) = match self {
+            Self::Contracts(books) => return books.check(Table::Contracts),
+            Self::Ledger(books) => return books.check(Table::Ledger),
             Self::User { order } => match order {
                 UserOrder::Add { name, role, state } if role.is_empty() => {
                     (state, "user_add", json!({ "name": name }))
@@ -250,14 +289,15 @@ pub struct PlacementArgs {
     /// Whom newcomers are sent to.
     #[arg(long, value_name = "RULE", default_value = "list")]
     pub placement: Rule,
-    /// Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp.
+    /// Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp; read again
+    /// on HUP.
     #[arg(long, value_name = "FILE")]
     pub networks: Option<PathBuf>,
     /// Length of a session until some have ended, for what psp compares itself with: 1s to 1d [default: 1h].
     #[arg(long, value_name = "DUR", allow_hyphen_values = true,
         value_parser = duration(Duration::from_secs(1), Duration::from_secs(86_400)))]
     pub session_length: Option<DurationValue>,
-    /// Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced.
+    /// Who knows whom, by peer id, to make friends neighbours: a TOML file, for balanced; read again on HUP.
     #[arg(long, value_name = "FILE")]
     pub graph: Option<PathBuf>,
     /// Most neighbours of anybody but the source, for balanced: 2 to 1000.
@@ -350,6 +390,8 @@ pub struct Settings {
     pub tls: Option<IdentityFiles>,
     /// How long one key of a sealed channel is used.
     pub key_life: Duration,
+    /// File with the token of the operator.
+    pub admin_token_file: Option<PathBuf>,
     /// Where durable state is kept.
     pub state: State,
     /// Where records go.
@@ -402,6 +444,7 @@ impl Tool for Args {
             net,
             tls,
             key_life: self.key_life.get(),
+            admin_token_file: self.admin_token_file,
             state: self.state.check()?,
             stats: self.stats.check(None)?,
             process: self.process.check(),
@@ -413,6 +456,7 @@ impl Tool for Args {
         match job {
             Job::Serve(settings) => run::tracker(*settings, understood),
             Job::Order { state, order, body } => run::order(&state.read()?, order, &body),
+            Job::Books(books) => books.run(),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::rng::Rng;
 use crate::time::{Epoch, Instant};
 use crate::tracker::announce::{Announcer, Event, Identity, Meter, Service};
 use crate::tracker::message::{Deal, Role as TrackerRole};
+use crate::tracker::placement::Overview;
 use crate::tracker::registry::Registry;
 
 /// How long a request and its answer are under way.
@@ -54,6 +55,8 @@ pub struct Office {
     pub records: BTreeMap<u16, Record>,
     /// What the tracker logged, with the time.
     pub log: Vec<(Instant, String)>,
+    /// Clusters and their load, once a second.
+    pub loads: Vec<(Instant, Overview)>,
     services: BTreeMap<u16, Service>,
 }
 
@@ -69,6 +72,7 @@ impl Office {
             now: Instant::ZERO,
             records: BTreeMap::new(),
             log: Vec::new(),
+            loads: Vec::new(),
             services,
         }))
     }
@@ -101,6 +105,10 @@ impl Office {
         let reply = self.registry.handle_body(now, from, body.as_bytes());
         while let Some(line) = self.registry.poll_log() {
             self.log.push((now, line));
+        }
+        let last = self.loads.last().map(|(at, _)| *at);
+        if last.is_none_or(|last| now.since(last) >= Duration::from_secs(1)) {
+            self.loads.push((now, self.registry.clusters(now)));
         }
         reply.body
     }

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc;
 
+use p2ps::io::store::pages::{PAGE_ROWS, Pages};
 use p2ps::io::store::shared::lease::Turn;
 use p2ps::io::store::{Store, StoreError, StoreUrl};
 use p2ps::tracker::provider::change::{Change, Table};
@@ -49,6 +50,29 @@ fn turns(
         let _ = told.send(turn);
     });
     (lease.expect("a thread"), turns)
+}
+
+#[test]
+fn a_long_ledger_is_read_a_page_at_a_time() {
+    let Some(redis) = Redis::start("a_long_ledger_is_read_a_page_at_a_time") else {
+        return;
+    };
+    let (store, _) = open(&redis);
+    let (lease, turns) = turns(&store, "one");
+    assert_eq!(turns.recv(), Ok(Turn::Ours(Vec::new())));
+    let count = PAGE_ROWS as u64 + 2;
+    let row = |no: u64| put(Table::Ledger, &format!("{no:020}"), &format!("entry {no}"));
+    wait(store.submit((1..=count).map(row).collect())).expect("it sells");
+    let mut pages = Pages::open(&url(&redis), Table::Ledger).expect("a store");
+    for numbers in [1..=PAGE_ROWS as u64, PAGE_ROWS as u64 + 1..=count] {
+        let expected = numbers.map(|no| (no, format!("entry {no}")));
+        let page = pages.next_page().expect("a page");
+        assert_eq!(page, expected.collect::<Vec<_>>());
+    }
+    assert_eq!(pages.next_page(), Ok(Vec::new()));
+    let mut contracts = Pages::open(&url(&redis), Table::Contracts).expect("a store");
+    assert_eq!(contracts.next_page(), Ok(Vec::new()));
+    drop(lease);
 }
 
 #[test]

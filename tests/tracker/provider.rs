@@ -2,8 +2,9 @@
 
 use std::sync::atomic::AtomicBool;
 
-use p2ps::io::http::server::{Keeper, PAYMENTS_MAX};
+use p2ps::io::http::server::{Keeper, Operator, PAYMENTS_MAX};
 use p2ps::time::Epoch;
+use p2ps::tracker::message::Secret;
 use p2ps::tracker::provider::Provider;
 use p2ps::tracker::provider::tariff::{EXAMPLE, Tariff};
 
@@ -11,15 +12,19 @@ use super::*;
 
 /// A tracker that sells what its source announces.
 async fn shop(tariff: &str, keeper: Option<Keeper>) -> Tracker {
+    shop_with(tariff, |server| match keeper {
+        Some(keeper) => server.with_keeper(keeper),
+        None => server,
+    })
+    .await
+}
+
+async fn shop_with(tariff: &str, dress: impl FnOnce(Server) -> Server) -> Tracker {
     let registry = Registry::new(Config::default(), Seed::from_number(1));
     let tariff = Tariff::parse(tariff).expect("a tariff");
     let provider = Provider::new(tariff, Epoch::new(1_795_262_400_000_000), [7; 32]);
     let service = Service::new(registry, Some(provider));
-    let tracker = Tracker::serve(service, |server| match keeper {
-        Some(keeper) => server.with_keeper(keeper),
-        None => server,
-    })
-    .await;
+    let tracker = Tracker::serve(service, dress).await;
     assert_eq!(tracker.ask(source()).await["error_code"], 0);
     tracker
 }
@@ -128,4 +133,80 @@ async fn payments_are_made_some_at_a_time() {
         .collect();
     assert_eq!(at_a_time.len(), 3 * PAYMENTS_MAX, "each was made once");
     assert_eq!(at_a_time.into_iter().max(), Some(PAYMENTS_MAX));
+}
+
+#[tokio::test]
+async fn s_52_books_are_shown_to_who_has_the_token() {
+    let operator = Operator::default();
+    let known = operator.clone();
+    let tracker = shop_with(EXAMPLE, |server| server.with_operator(known)).await;
+    let session = enter(&tracker, "ann").await;
+    let session = session.as_str().expect("a token").to_owned();
+    let asked = async |path: &str, bearer: &str| {
+        let get = format!(
+            "GET /v1/{path}?content=film HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {bearer}\r\nconnection: close\r\n\r\n"
+        );
+        let answer = tracker.raw(get.as_bytes()).await;
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let plain = async |path: &str| {
+        let url = tracker.url(&format!("/v1/{path}?content=film"));
+        http::get(url, PATIENCE).await.expect("an answer").status
+    };
+    assert_eq!(
+        plain("get_ledger").await,
+        200,
+        "this machine is the operator's"
+    );
+    operator.set_token(Secret::new("t0ken").expect("a secret"));
+    for path in ["get_ledger", "get_contracts", "get_user_table"] {
+        assert_eq!(asked(path, "t0ken").await, "200", "{path}");
+        assert_ne!(asked(path, "t0kem").await, "200", "{path}");
+        assert_ne!(plain(path).await, 200, "{path}");
+    }
+    // A session is still worth what it was.
+    assert_eq!(asked("get_user_table", &session).await, "200");
+    assert_eq!(asked("get_ledger", &session).await, "403");
+}
+
+/// All places are taken by requests that wait for the disk: nobody is driven out of them.
+#[tokio::test]
+async fn s_40_whoever_is_being_served_makes_no_room() {
+    let waiting = Arc::new(AtomicU64::new(0));
+    let keeper: Keeper = {
+        let waiting = Arc::clone(&waiting);
+        Arc::new(move |_| {
+            waiting.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::pending())
+        })
+    };
+    let options = Options {
+        connections_max: 2,
+        ..Options::default()
+    };
+    let tracker = shop_with(EXAMPLE, |server| {
+        server.with_keeper(keeper).with_options(options)
+    })
+    .await;
+    let mut buyers = Vec::new();
+    for user in ["ann", "bob"] {
+        let session = enter(&tracker, user).await;
+        let body = json!({ "session": session, "packet": "gold", "request_id": "1" }).to_string();
+        let mut buyer = TcpStream::connect(tracker.addr).await.expect("it listens");
+        let length = body.len();
+        let request = format!(
+            "POST /v1/contract HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        buyer.write_all(request.as_bytes()).await.expect("it reads");
+        buyers.push(buyer);
+    }
+    while waiting.load(Ordering::Relaxed) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut third = TcpStream::connect(tracker.addr).await.expect("it listens");
+    let answer = read_to_end(&mut third).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    for buyer in &buyers {
+        assert!(buyer.try_read(&mut [0]).is_err(), "it waits");
+    }
 }

@@ -177,7 +177,7 @@ pub const TRACKER: Manual = Manual {
         ),
         (
             "tracker.redb.control",
-            "Unix socket, mode 0600, while the tracker runs, unless its store is a Redis: here user and channel reach it. One JSON object on a line \
+            "Unix socket, mode 0600, while the tracker runs, unless its store is a Redis: here user, channel, contracts and ledger reach it. One JSON object on a line \
              ({\"order\":\"user_add\",\"name\":\"ann\",\"roles\":[\"watch\"]}) is answered by one with status and body.",
         ),
     ],
@@ -195,6 +195,10 @@ pub const TRACKER: Manual = Manual {
         (
             "Send viewers to supporting viewers and servers of the nearest cluster:",
             "p2ps-tracker --placement psp --networks networks.toml",
+        ),
+        (
+            "Add up what everybody paid in the last month:",
+            "p2ps-tracker ledger --since 30d | jq -s 'map(select(.reason == \"charge\") | .amount | tonumber) | add'",
         ),
         (
             "Two trackers that are one to sources and peers, which name both:",
@@ -220,15 +224,18 @@ pub const TRACKER: Manual = Manual {
          sealed channels are the same at all, and stay as they are while the store is away; give all one --key-life.",
         "The file of --networks has tables [[network]] with subnet (address/length) and any of asn, country, cluster, \
          and [[link]] with from, to (clusters, or source), latency_ms, capacity_mbps. The file of --graph has one \
-         table [friends]: peer id = [peer ids]. Clusters and their load: GET /v1/clusters.",
+         table [friends]: peer id = [peer ids]. On HUP they are read again, like the tariff; when one is bad, the old one \
+         stays. Viewers stay where they are, newcomers and the ways of streams go by the new file. Clusters and their \
+         load: GET /v1/clusters.",
         "--tariff makes the tracker a provider (examples/tariff.toml explains every member). Its API: login, choose, contract, \
          join, set_status, leave as POST /v1/NAME with a JSON object; get_user_table, get_price_packets, get_price_intervals, \
          get_clients, get_peers, get_bandwidth, get_latency, get_jitter, get_bandwidth_and_latency, get_qos, \
          get_direct_clients_of_packet, get_clients_status and history also as GET /v1/NAME?content=CHANNEL. A POST shows the \
-         session that login gave; a GET needs none from this machine, which alone may ask for get_contracts and get_ledger. \
+         session that login gave; a GET needs none from this machine, which alone may ask for get_contracts and get_ledger; with --admin-token-file, from \
+         whoever shows the token (p2ps-qos --token-file), and from nobody else, the page included. \
          Accounts are names that viewers give; one that user add made proves itself with its secret (--token-file; in \
-         login the member secret). Of contracts that are over and of entries of the ledger the last 10000 are shown; the \
-         store has all of them.",
+         login the member secret). Of contracts that are over and of entries of the ledger the last 10000 are shown there; \
+         p2ps-tracker contracts and p2ps-tracker ledger print all of them, while the tracker runs or from its store.",
         "A server of somebody else (p2ps-relay --offer --price) is taken under a contract when the table [rent] of the \
          tariff has a price for it. A unit is paid once, however often the server comes back under its account; a contract \
          by the minute or hour is renewed while it is there, one for a content ends a minute after its last source.",

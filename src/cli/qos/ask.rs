@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::Format;
 use crate::cli::exit::CliError;
 use crate::cli::value::{
-    ChannelName, ChannelUri, DurationValue, Place, Rate, ReferenceError, Shown, TrackerUrl,
+    ChannelName, ChannelUri, DurationValue, Place, Rate, ReferenceError, Shown, Since, TrackerUrl,
     duration,
 };
 use crate::io::http::tracker_url;
-use crate::stats::timestamp::Timestamp;
 
 /// Shortest and longest time between two rounds of `--watch`.
 const WATCH: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
@@ -243,43 +242,6 @@ pub struct ClusterArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub common: CommonArgs,
-}
-
-/// A moment: as a time, or as how long ago.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// This moment.
-    At(Timestamp),
-    /// So long before the question is asked.
-    Ago(Duration),
-}
-
-impl FromStr for Since {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        if let Some(at) = Timestamp::parse(text) {
-            return Ok(Self::At(at));
-        }
-        let ago: DurationValue = text
-            .parse()
-            .map_err(|_| "need a time, for example 2026-11-21T20:00:00Z or 10min")?;
-        Ok(Self::Ago(ago.get()))
-    }
-}
-
-impl Since {
-    /// The moment, by the clock of this machine.
-    fn timestamp(self) -> Timestamp {
-        match self {
-            Self::At(at) => at,
-            Self::Ago(span) => {
-                let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                let before = unix.unwrap_or_default().saturating_sub(span);
-                Timestamp::from_unix_micros(crate::time::micros(before))
-            }
-        }
-    }
 }
 
 /// Jitter: a number from 0 on.

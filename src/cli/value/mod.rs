@@ -5,6 +5,7 @@
 mod address;
 mod channel;
 mod rotate;
+mod since;
 mod ticket;
 
 pub use crate::io::store::StoreUrl;
@@ -18,4 +19,5 @@ pub use channel::{
 };
 pub(crate) use channel::{LATENCY, TIMEOUT, WINDOW};
 pub use rotate::Rotate;
+pub use since::Since;
 pub use ticket::{Ticket, TicketError, Token};

@@ -3,11 +3,10 @@
 //! Strangers connect here, so everything has an end: header and body in bytes and in seconds, idle connections,
 //! connections of one address and of all (S-40). The registry answers; this file only carries.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::body::Body as _;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
 
 use crate::time::Instant;
-use crate::tracker::address::{Scope, network, scope};
+use crate::tracker::address::{Scope, scope};
 use crate::tracker::message;
 use crate::tracker::placement::Overview;
 use crate::tracker::registry::Stats;
@@ -43,19 +43,24 @@ mod documents;
 mod guard;
 mod hooks;
 mod metrics;
+mod operator;
 mod orders;
 mod page;
+mod slots;
 mod tls;
 mod traffic;
 
 pub use answer::{Agreed, Agreer, Keeper, Kept};
+pub use operator::Operator;
 pub use page::Names;
+pub use slots::make_room;
 pub use tls::{Identity, TlsError};
 
 use body::{BodyError, read_body};
 use documents::{channel, channels, clusters, healthz, metrics, readyz};
 use guard::IsLocal;
 use page::Glance;
+use slots::{Open, Slot};
 use tls::Conversation;
 use traffic::{Traffic, Watched};
 
@@ -111,6 +116,8 @@ pub struct HttpStats {
     pub connections_total: u64,
     /// Connections closed at once because there were too many.
     pub refused_total: u64,
+    /// Connections closed to make room, because they had owed a request for longest.
+    pub called_off_total: u64,
     /// Headers and bodies that did not come in time.
     pub timeouts_total: u64,
     /// Bodies that were too long.
@@ -125,16 +132,10 @@ pub struct HttpStats {
 struct Counters {
     connections: AtomicU64,
     refused: AtomicU64,
+    called_off: AtomicU64,
     timeouts: AtomicU64,
     oversized: AtomicU64,
     accept_errors: AtomicU64,
-}
-
-/// Connections open now.
-#[derive(Debug, Default)]
-struct Open {
-    total: usize,
-    by_network: BTreeMap<IpAddr, usize>,
 }
 
 /// Payment commands that run at a time.
@@ -162,6 +163,7 @@ pub struct Server {
     is_stopping: Arc<AtomicBool>,
     identity: Option<Identity>,
     glance: Glance,
+    operator: Operator,
 }
 
 impl fmt::Debug for Server {
@@ -221,6 +223,7 @@ impl Server {
             is_stopping: Arc::default(),
             identity: None,
             glance: Glance::default(),
+            operator: Operator::default(),
         }
     }
 
@@ -248,6 +251,12 @@ impl Server {
         self
     }
 
+    /// The same server, with an operator who is known by other means.
+    pub fn with_operator(mut self, operator: Operator) -> Self {
+        self.operator = operator;
+        self
+    }
+
     /// What the registry counts, after forgetting what expired.
     pub fn stats(&self) -> Stats {
         self.service().stats()
@@ -265,10 +274,11 @@ impl Server {
         HttpStats {
             connections_total: read(&self.counters.connections),
             refused_total: read(&self.counters.refused),
+            called_off_total: read(&self.counters.called_off),
             timeouts_total: read(&self.counters.timeouts),
             oversized_total: read(&self.counters.oversized),
             accept_errors_total: read(&self.counters.accept_errors),
-            connections: lock(&self.open).total as u64,
+            connections: lock(&self.open).total() as u64,
         }
     }
 
@@ -295,8 +305,7 @@ impl Server {
                         if let Some(slot) = self.admit(&stream, from) {
                             let (server, app, stopped) = (self.clone(), app.clone(), stopped.clone());
                             connections.spawn(async move {
-                                server.connection(stream, from, app, stopped).await;
-                                drop(slot);
+                                server.connection(stream, from, slot, app, stopped).await;
                             });
                         }
                     }
@@ -333,38 +342,6 @@ impl Server {
         service
     }
 
-    /// A slot for a connection, or a short refusal and none.
-    fn admit(&self, stream: &TcpStream, from: SocketAddr) -> Option<Slot> {
-        let network = network(from.ip());
-        let mut open = lock(&self.open);
-        let here = open.by_network.get(&network).copied().unwrap_or(0);
-        let refusal = if open.total >= self.options.connections_max {
-            Some((StatusCode::SERVICE_UNAVAILABLE, "too many connections"))
-        } else if here >= self.options.connections_per_address {
-            Some((
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many connections from this address",
-            ))
-        } else {
-            None
-        };
-        if let Some((status, why)) = refusal {
-            count(&self.counters.refused);
-            // Under TLS a word costs a handshake, and who has too many connections would have us make them.
-            if self.identity.is_none() {
-                say(stream, status, why);
-            }
-            return None;
-        }
-        count(&self.counters.connections);
-        open.total += 1;
-        open.by_network.insert(network, here + 1);
-        Some(Slot {
-            open: Arc::clone(&self.open),
-            network,
-        })
-    }
-
     /// The body of a request, or the answer to one that is too long, too slow or cut short.
     async fn body(
         &self,
@@ -395,12 +372,13 @@ impl Server {
         &self,
         stream: TcpStream,
         from: SocketAddr,
+        slot: Slot,
         app: Router,
         mut stopped: watch::Receiver<()>,
     ) {
         // An answer is one segment; there is nothing to gather.
         let _ = stream.set_nodelay(true);
-        let traffic = Arc::new(Traffic::new());
+        let traffic = Arc::new(Traffic::new(slot));
         let watched = Watched {
             stream,
             traffic: Arc::clone(&traffic),
@@ -410,10 +388,15 @@ impl Server {
         let service = service_fn({
             let traffic = Arc::clone(&traffic);
             move |mut request: Request<hyper::body::Incoming>| {
-                traffic.request_is_read();
+                traffic.header_is_read(!request.body().is_end_stream());
                 request.extensions_mut().insert(Remote(from));
                 request.extensions_mut().insert(Arc::clone(&traffic));
-                app.call(request)
+                let (answering, traffic) = (app.call(request), Arc::clone(&traffic));
+                async move {
+                    let answer = answering.await;
+                    traffic.slot().is_answered();
+                    answer
+                }
             }
         });
         let mut connection = http1::Builder::new()
@@ -425,7 +408,8 @@ impl Server {
         let result = loop {
             let idle_at = traffic.last() + self.options.idle_timeout;
             tokio::select! {
-                result = &mut connection => break result,
+                result = &mut connection => break Some(result),
+                () = traffic.slot().called_off() => break None,
                 _ = stopped.changed(), if !is_stopping => {
                     is_stopping = true;
                     std::pin::Pin::new(&mut connection).graceful_shutdown();
@@ -439,16 +423,23 @@ impl Server {
             }
         };
         // hyper ends a connection whose header does not come without a word; whoever sent half of one gets one.
-        if result.is_err_and(|error| error.is_timeout()) {
-            let mut conversation = connection.into_parts().io.into_inner();
-            if traffic.is_inside_request() || conversation.is_handshaking() {
-                count(&self.counters.timeouts);
-                let answer = answer(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "request header did not come in time",
-                );
-                conversation.say(answer.as_bytes()).await;
+        let (status, why) = match result {
+            Some(Err(error)) if error.is_timeout() => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request header did not come in time",
+            ),
+            // As for who is not let in.
+            None if self.identity.is_none() => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too many connections")
             }
+            _ => return,
+        };
+        let mut conversation = connection.into_parts().io.into_inner();
+        if traffic.is_inside_request() || conversation.is_handshaking() {
+            if status == StatusCode::REQUEST_TIMEOUT {
+                count(&self.counters.timeouts);
+            }
+            conversation.say(answer(status, why).as_bytes()).await;
         }
     }
 
@@ -465,25 +456,6 @@ impl Server {
             .fallback(ppstp)
             .layer(from_fn_with_state(is_local, guard::check))
             .with_state(self)
-    }
-}
-
-/// One open connection in the count of its address.
-struct Slot {
-    open: Arc<Mutex<Open>>,
-    network: IpAddr,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut open = lock(&self.open);
-        open.total -= 1;
-        if let Some(count) = open.by_network.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_network.remove(&self.network);
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! failed keeps its rows and is tried again with the next, and every second; until then whoever waits for it hears why.
 
 mod disk;
+pub mod pages;
 mod rows;
 pub mod shared;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::tracker::registry::Shared;
 
 pub use url::{RedisUrl, StoreUrl};
 
+use pages::Page;
 use rows::FileRows;
 use shared::lease::{Lease, Turn};
 use shared::members::{Members, News};
@@ -83,6 +85,9 @@ pub enum StoreError {
     /// The rows are not on disk now; they are kept and tried again.
     #[error("not stored: {0}")]
     NotStored(String),
+    /// Rows are there, but cannot be read now.
+    #[error("cannot read rows: {0}")]
+    Unreadable(String),
     /// A shared store does not answer.
     #[error("cannot reach store {store}: {why}")]
     Unreachable {
@@ -118,6 +123,10 @@ pub enum StoreError {
 impl StoreError {
     fn shown(path: &Path) -> Shown {
         Shown::new(&path.to_string_lossy())
+    }
+
+    fn closed() -> Self {
+        Self::NotStored("store is closed".to_owned())
     }
 
     fn open(path: &Path, error: &io::Error) -> Self {
@@ -193,7 +202,8 @@ impl Store {
         match url {
             StoreUrl::Memory => Ok((Self(Kind::Memory), Vec::new())),
             StoreUrl::Redb(path) => {
-                let (rows, all) = FileRows::open(path)?;
+                let rows = FileRows::open(path)?;
+                let all = rows.read(path)?;
                 let writer = Writer::start(rows).map_err(|error| StoreError::open(path, &error))?;
                 Ok((Self(Kind::File(Arc::new(writer))), all))
             }
@@ -242,8 +252,7 @@ impl Store {
         };
         async move {
             for one in waiting {
-                one.await
-                    .unwrap_or_else(|_| Err(StoreError::NotStored("store is closed".to_owned())))?;
+                one.await.unwrap_or_else(|_| Err(StoreError::closed()))?;
             }
             Ok(())
         }
@@ -278,6 +287,21 @@ impl Store {
             // Nobody else could be first.
             Kind::Memory | Kind::File(_) => Ok(row),
         }
+    }
+
+    /// The rows of a table of numbered rows that follow the number `after`, as they are on disk: a page of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn page(&self, table: Table, after: u64) -> Result<Page, StoreError> {
+        let writer = match &self.0 {
+            Kind::Memory => return Ok(Page::new()),
+            Kind::File(writer) => writer,
+            Kind::Shared(common) => &common.writer,
+        };
+        let read = writer.read(table, after);
+        read.await.unwrap_or_else(|_| Err(StoreError::closed()))
     }
 
     /// Whether other trackers may share the store.
@@ -383,9 +407,17 @@ impl Writer {
         let (done, waiting) = oneshot::channel();
         if let Some(jobs) = &*lock(&self.jobs) {
             // When the thread is gone, so is `done`, and whoever waits hears it.
-            let _ = jobs.send(Job { changes, done });
+            let _ = jobs.send(Job::Write { changes, done });
         }
         Some(waiting)
+    }
+
+    fn read(&self, table: Table, after: u64) -> oneshot::Receiver<Result<Page, StoreError>> {
+        let (done, waiting) = oneshot::channel();
+        if let Some(jobs) = &*lock(&self.jobs) {
+            let _ = jobs.send(Job::Read { table, after, done });
+        }
+        waiting
     }
 
     fn close(&self) {

@@ -12,9 +12,11 @@ use redb::{
 
 use super::StoreError;
 use super::disk::{Disk, beside, make_folder, put_in_place};
+use super::pages::{PAGE_ROWS, Page};
 use super::writer::{Pending, Rows};
 use crate::io::media::reason;
 use crate::tracker::provider::change::{Change, Table};
+use crate::tracker::provider::contract::key;
 
 /// Version of what we put into the file; redb's own stands beside it.
 pub(super) const VERSION: u32 = 1;
@@ -77,8 +79,8 @@ impl OpenError {
 }
 
 impl FileRows {
-    /// Opens the file at `path`, making one where there is none, and reads all rows.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Change>), StoreError> {
+    /// Opens the file at `path`, making one where there is none.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let is_new = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata.is_file() && metadata.len() == 0,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
@@ -86,8 +88,7 @@ impl FileRows {
         };
         if is_new {
             make_folder(path)?;
-            let rows = Self::make(path)?;
-            return Ok((rows, Vec::new()));
+            return Self::make(path);
         }
         let disk = Disk::open(path)?;
         let found = disk
@@ -113,8 +114,8 @@ impl FileRows {
             Err(OpenError::Damaged(why)) => Self::mend(path, &disk, found.max(announced), &why)?,
             Err(error) => return Err(error.at(path)),
         };
-        let all = rows.read(path)?;
-        Ok((rows, all))
+        rows.check_version(path)?;
+        Ok(rows)
     }
 
     /// A new file, which has its name only once it is whole.
@@ -173,11 +174,11 @@ impl FileRows {
         })
     }
 
-    /// Every row, once the version was found to be ours.
-    fn read(&self, path: &Path) -> Result<Vec<Change>, StoreError> {
+    /// Whether the rows are in a form that this tool knows.
+    fn check_version(&self, path: &Path) -> Result<(), StoreError> {
         let damaged = |error: redb::Error| StoreError::damaged(path, error.to_string());
         let Some(database) = &self.database else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let reading = database
             .begin_read()
@@ -191,15 +192,24 @@ impl FileRows {
             Err(error) => return Err(damaged(error.into())),
         };
         match version {
-            Some(version) if version == VERSION.to_string() => {}
-            Some(found) => {
-                return Err(StoreError::Version {
-                    path: StoreError::shown(path),
-                    found,
-                });
-            }
-            None => return Err(StoreError::damaged(path, "not a file of this tool")),
+            Some(version) if version == VERSION.to_string() => Ok(()),
+            Some(found) => Err(StoreError::Version {
+                path: StoreError::shown(path),
+                found,
+            }),
+            None => Err(StoreError::damaged(path, "not a file of this tool")),
         }
+    }
+
+    /// Every row.
+    pub(super) fn read(&self, path: &Path) -> Result<Vec<Change>, StoreError> {
+        let damaged = |error: redb::Error| StoreError::damaged(path, error.to_string());
+        let Some(database) = &self.database else {
+            return Ok(Vec::new());
+        };
+        let reading = database
+            .begin_read()
+            .map_err(|error| damaged(error.into()))?;
         let mut all = Vec::new();
         for table in Table::ALL {
             let rows = match reading.open_table(definition(table)) {
@@ -217,6 +227,30 @@ impl FileRows {
             }
         }
         Ok(all)
+    }
+
+    fn try_page(&self, table: Table, after: u64) -> Result<Page, redb::Error> {
+        let Some(database) = &self.database else {
+            return Err(redb::Error::PreviousIo);
+        };
+        let reading = database.begin_read()?;
+        let rows = match reading.open_table(definition(table)) {
+            Ok(rows) => rows,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Page::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut page = Page::new();
+        for row in rows
+            .range(key(after.saturating_add(1)).as_str()..)?
+            .take(PAGE_ROWS)
+        {
+            let (no, value) = row?;
+            // Of a tool that knew more, perhaps.
+            if let Ok(no) = no.value().parse() {
+                page.push((no, value.value().to_owned()));
+            }
+        }
+        Ok(page)
     }
 
     fn try_commit(&mut self, rows: &Pending) -> Result<(), redb::Error> {
@@ -265,6 +299,11 @@ impl Rows for FileRows {
             self.database = None;
         }
         result.map_err(|error| StoreError::NotStored(plain(error)))
+    }
+
+    fn page(&self, table: Table, after: u64) -> Result<Page, StoreError> {
+        let page = self.try_page(table, after);
+        page.map_err(|error| StoreError::Unreadable(plain(error)))
     }
 
     /// Closes the file, so that it opens again without a repair.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::{Client, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
 use super::StoreError;
+use super::pages::{PAGE_ROWS, Page};
 use super::rows::VERSION;
 use super::url::RedisUrl;
 use super::writer::{Pending, Rows};
@@ -19,6 +20,7 @@ use crate::io::http::certificate_fault;
 use crate::io::media::reason;
 use crate::io::value::Shown;
 use crate::tracker::provider::change::{Change, Table, is_agreed};
+use crate::tracker::provider::contract;
 
 pub mod lease;
 pub mod members;
@@ -121,6 +123,23 @@ impl Place {
             }
         }
         Ok(all)
+    }
+
+    /// Rows that follow a number in a table of numbered rows, which has no gaps. A hash has no order: they are asked for
+    /// by name.
+    pub(super) fn page(&self, table: Table, after: u64) -> Result<Page, StoreError> {
+        let numbers = (after.saturating_add(1)..).take(PAGE_ROWS);
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(format!("{TABLES}{}", table.name()));
+        for no in numbers.clone() {
+            ask.arg(contract::key(no));
+        }
+        let found: RedisResult<Vec<Option<String>>> = self
+            .connect()
+            .and_then(|mut connection| ask.query(&mut connection));
+        let found = found.map_err(|error| failed(&self.url, &error))?;
+        let rows = numbers.zip(found);
+        Ok(rows.filter_map(|(no, value)| Some((no, value?))).collect())
     }
 
     /// Puts a row unless there is one; gives the value that is there now.
@@ -278,6 +297,10 @@ impl Rows for SharedRows {
                 Err(StoreError::NotStored(why(&error)))
             }
         }
+    }
+
+    fn page(&self, table: Table, after: u64) -> Result<Page, StoreError> {
+        self.place.page(table, after)
     }
 
     fn close(self) {}

@@ -341,6 +341,11 @@ impl Placement for Balanced {
     fn poll_log(&mut self) -> Option<String> {
         self.log.pop_front()
     }
+
+    /// For those who come: nobody is moved to a friend.
+    fn set_graph(&mut self, graph: Graph) {
+        self.settings.graph = graph;
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use self::balanced::Graph;
+use self::networks::Networks;
 use super::message::{Redirect, Role};
 use crate::time::Instant;
 
@@ -153,6 +155,12 @@ pub trait Placement: fmt::Debug + Send {
     fn poll_log(&mut self) -> Option<String> {
         None
     }
+
+    /// The file that says where addresses are was written anew.
+    fn set_networks(&mut self, _now: Instant, _networks: Networks) {}
+
+    /// The file that says who knows whom was written anew.
+    fn set_graph(&mut self, _graph: Graph) {}
 
     /// Clusters and what they carry.
     fn overview(&self, _now: Instant) -> Overview {

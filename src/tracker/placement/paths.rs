@@ -3,7 +3,7 @@
 //! Links are those of the networks file. What the paths of all channels take is subtracted from them; a link that
 //! loses is as good as full for a while, whatever the file says it carries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +53,32 @@ impl Paths {
         Self {
             edges: links.iter().map(edge).collect(),
             ways: BTreeMap::new(),
+        }
+    }
+
+    /// Takes other links. One that is there again keeps what is known of it, and the ways over it; a way that lost one
+    /// of its links has to be found anew.
+    pub fn set_links(&mut self, links: &[Link]) {
+        let old = std::mem::replace(self, Self::new(links));
+        // Links of the same ends stand for each other in the order of the file.
+        let mut places: BTreeMap<(&str, &str), VecDeque<usize>> = BTreeMap::new();
+        for (at, link) in links.iter().enumerate() {
+            let ends = places.entry((&*link.from, &*link.to)).or_default();
+            ends.push_back(at);
+        }
+        let mut moved = vec![None; old.edges.len()];
+        for (edge, to) in old.edges.iter().zip(&mut moved) {
+            let ends = (&*edge.link.from, &*edge.link.to);
+            *to = places.get_mut(&ends).and_then(VecDeque::pop_front);
+            if let Some(kept) = to.and_then(|to| self.edges.get_mut(to)) {
+                kept.full_until = edge.full_until;
+            }
+        }
+        for (key, (rate, way)) in old.ways {
+            let way = way.iter().map(|at| moved.get(*at).copied().flatten());
+            if let Some(way) = way.collect() {
+                self.ways.insert(key, (rate, way));
+            }
         }
     }
 
@@ -178,6 +204,7 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::{Rng, Seed};
 
     fn at(seconds: u64) -> Instant {
         Instant::from_micros(seconds * 1_000_000)
@@ -255,6 +282,77 @@ mod tests {
             paths.latency(&name("film"), &name("d")),
             Some(Duration::from_millis(50))
         );
+    }
+
+    /// The delay of the shortest way with room, by trying all of them.
+    fn by_trial(links: &[Link], at: &str, to: &str, rate: u64, left: usize) -> Option<Duration> {
+        if at == to {
+            return Some(Duration::ZERO);
+        }
+        let usable = |link: &&Link| *link.from == *at && link.capacity_kbps >= rate;
+        let ways = links.iter().filter(usable).filter(|_| left > 0);
+        ways.filter_map(|link| {
+            let rest = by_trial(links, &link.to, to, rate, left - 1)?;
+            Some(link.latency + rest)
+        })
+        .min()
+    }
+
+    #[test]
+    fn t_psp_7_no_way_with_room_is_shorter() {
+        const PLACES: [&str; 6] = [SOURCE, "a", "b", "c", "d", "e"];
+        let mut rng = Rng::new(Seed::from_number(7));
+        let mut found = 0;
+        for round in 0..500 {
+            let links: Vec<Link> = (0..rng.below(16))
+                .map(|_| Link {
+                    from: PLACES[rng.below(6) as usize].into(),
+                    to: PLACES[1 + rng.below(5) as usize].into(),
+                    latency: Duration::from_millis(rng.below(30)),
+                    capacity_kbps: 500 * rng.below(4),
+                })
+                .collect();
+            let mut paths = Paths::new(&links);
+            let (film, d) = (name("film"), name("d"));
+            let rate = 1 + rng.below(1500);
+            let has_way = paths.find(at(0), &film, &d, rate, |_| true);
+            let expected = by_trial(&links, SOURCE, "d", rate, PLACES.len());
+            let latency = paths.latency(&film, &d);
+            assert_eq!(latency, expected, "round {round}: {rate} over {links:?}");
+            found += usize::from(has_way);
+        }
+        assert!((100..400).contains(&found), "{found} ways");
+    }
+
+    #[test]
+    fn a_new_file_keeps_ways_whose_links_it_has() {
+        let link = |from: &str, to: &str, latency_ms| Link {
+            from: from.into(),
+            to: to.into(),
+            latency: Duration::from_millis(latency_ms),
+            capacity_kbps: 1000,
+        };
+        let mut paths = paths([1000, 1000, 1000]);
+        let (film, d) = (name("film"), name("d"));
+        assert!(paths.find(at(0), &film, &d, 1000, |_| true));
+        // In another place of the file, and longer.
+        let (direct, over_b) = (link("source", "d", 70), link("b", "d", 25));
+        let to_b = link("source", "b", 5);
+        paths.set_links(&[to_b.clone(), over_b.clone(), direct.clone()]);
+        assert_eq!(paths.through(&film, &d), Some(vec![]));
+        assert_eq!(paths.latency(&film, &d), Some(direct.latency));
+        assert!(paths.find(at(1), &film, &d, 1000, |_| true));
+        assert_eq!(paths.through(&film, &d), Some(vec![name("b")]));
+        // What was learned of a link stays with it.
+        assert!(paths.on_loss(at(2), &film, &d));
+        paths.set_links(&[direct.clone(), over_b.clone(), to_b]);
+        assert!(paths.find(at(3), &film, &d, 1000, |_| true));
+        assert_eq!(paths.latency(&film, &d), Some(direct.latency));
+        // A way without its link is none, and with no links at all there is nothing to find.
+        paths.set_links(&[over_b]);
+        assert_eq!(paths.through(&film, &d), None);
+        paths.set_links(&[]);
+        assert!(paths.is_empty() && !paths.find(at(4), &film, &d, 1000, |_| true));
     }
 
     #[test]

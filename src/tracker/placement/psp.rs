@@ -31,6 +31,10 @@ mod tests;
 /// Time between two rounds of balancing.
 const ROUND: Duration = Duration::from_secs(10);
 
+/// Time between two looks at the ways of streams: with a report of the server behind it, a link that filled is left
+/// within 10 s.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// How often members report.
 const REPORT: Duration = Duration::from_secs(2);
 
@@ -186,7 +190,8 @@ pub struct Psp {
     sessions: u64,
     /// Mean length of sessions that ended.
     session: Option<Duration>,
-    round_at: Option<Instant>,
+    look_at: Option<Instant>,
+    round_at: Instant,
     log: VecDeque<String>,
 }
 
@@ -203,7 +208,8 @@ impl Psp {
             unreached: BTreeMap::new(),
             sessions: 0,
             session: None,
-            round_at: None,
+            look_at: None,
+            round_at: Instant::ZERO,
             log: VecDeque::new(),
         }
     }
@@ -411,7 +417,9 @@ impl Swarm {
 
 impl Placement for Psp {
     fn on_member(&mut self, now: Instant, swarm: &Arc<str>, member: &Member) {
-        self.round_at.get_or_insert(now + ROUND);
+        if self.look_at.is_none() {
+            (self.look_at, self.round_at) = (Some(now + LOOK), now + ROUND);
+        }
         let entry = self.swarms.entry(Arc::clone(swarm)).or_default();
         entry.channel.clone_from(&member.channel);
         if member.role == Role::Source {
@@ -522,12 +530,18 @@ impl Placement for Psp {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.round_at.is_none_or(|at| now < at) {
+        let Some(due) = self.look_at.filter(|at| *at <= now) else {
+            return;
+        };
+        // Being called late moves no later look.
+        let next = Some(due + LOOK).filter(|next| *next > now);
+        self.look_at = (!self.swarms.is_empty()).then(|| next.unwrap_or(now + LOOK));
+        self.find_ways(now);
+        if now < self.round_at {
             return;
         }
-        self.round_at = (!self.swarms.is_empty()).then(|| now + ROUND);
+        self.round_at = (self.round_at + ROUND).max(now + LOOK);
         self.unreached.retain(|_, until| *until > now);
-        self.find_ways(now);
         self.balance(now);
         for cluster in self.clusters.values_mut() {
             cluster.unmet_kbps = cluster.unmet_kbps * 9 / 10;
@@ -535,11 +549,18 @@ impl Placement for Psp {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.round_at
+        self.look_at
     }
 
     fn poll_log(&mut self) -> Option<String> {
         self.log.pop_front()
+    }
+
+    /// Viewers stay where they were let in; newcomers, and the ways of streams, go by the new file.
+    fn set_networks(&mut self, now: Instant, networks: Networks) {
+        self.paths.set_links(networks.links());
+        self.settings.networks = networks;
+        self.find_ways(now);
     }
 
     fn overview(&self, now: Instant) -> Overview {

@@ -377,6 +377,15 @@ fn calls_out_of_order_say_which_step_is_missing() {
 
 #[test]
 fn t_csp_4_only_those_who_may_hang_below_somebody_do() {
+    /// Whom somebody of a status may serve: one who pays, or one who does not.
+    const ALLOWED: [(&str, bool); 5] = [
+        ("c-c", true),
+        ("c-p", false),
+        ("c-c,p", true),
+        ("c-c,p", false),
+        ("p-p", false),
+    ];
+    let mut connected = Vec::new();
     for status in Status::ALL {
         for pays in [true, false] {
             let mut shop = Shop::new(EXAMPLE);
@@ -411,14 +420,35 @@ fn t_csp_4_only_those_who_may_hang_below_somebody_do() {
             };
             let mut request = json!({ "session": session, "request_id": "1" });
             request[member] = json!(seller);
+            let before = shop.kept.len();
             let outcome = shop.call(call, request);
-            let kind = if pays { Kind::Client } else { Kind::Peer };
-            match status.admits(kind) {
-                true => assert!(outcome.is_ok(), "{name} {kind:?}: {outcome:?}"),
-                false => assert_eq!(outcome, Err(Code::NotAllowed), "{name} {kind:?}"),
+            if !ALLOWED.contains(&(name, pays)) {
+                assert_eq!(outcome, Err(Code::NotAllowed), "{name} {pays}");
+                assert_eq!(shop.kept.len(), before, "{name} {pays}: nobody was made");
+                assert_eq!(
+                    shop.call("set_status", json!({ "session": session, "status": "c" })),
+                    Err(Code::NotContracted)
+                );
+                continue;
             }
+            // Not only on paper: its peer is sent to that one and to nobody else.
+            let id = outcome.expect(name)["id"].clone();
+            let peer = "peer-of-joiner";
+            shop.provider
+                .connected(shop.now, id.as_str().unwrap(), peer);
+            let allowed = shop.provider.allowed(shop.now, peer, Room::Free);
+            assert!(!allowed.servers, "{name} {pays}");
+            let theirs = [seller, &top].map(|id| Arc::from(format!("peer-{id}")));
+            // Who does not pay may fall back on others who serve peers.
+            let most = if pays { 1 } else { 2 };
+            assert!(theirs[..most].starts_with(&allowed.peers) && !allowed.peers.is_empty());
+            let kind = if pays { Kind::Client } else { Kind::Peer };
+            let user = shop.provider.user(id.as_str().unwrap()).expect("a user");
+            assert_eq!(user.status.kind(), kind, "{name} {pays}");
+            connected.push((name, pays));
         }
     }
+    assert_eq!(connected, ALLOWED);
 }
 
 #[test]
@@ -437,6 +467,24 @@ fn t_csp_4_a_peer_never_serves_clients() {
             "{status}"
         );
     }
+    // It is not made so by its first word either, and a store that says so is not believed.
+    let session = shop.enter("bold");
+    for call in ["join", "contract"] {
+        let bold = json!({ "session": session, "parent": top, "packet": "gold", "status": "p-c",
+                           "request_id": "2" });
+        let _ = shop.call(call, bold);
+    }
+    let is_forbidden = |row: &Change| row.value.as_ref().is_some_and(|row| row.contains("p-c"));
+    assert!(!shop.kept.iter().any(is_forbidden), "never stored");
+    let value = json!({ "account": "eve", "content": "film", "status": "p-c", "seller": "provider",
+                        "since": 1 });
+    let row = Change {
+        table: Table::Users,
+        key: "P77".to_owned(),
+        value: Some(value.to_string()),
+    };
+    assert_eq!(shop.provider.restore(shop.now, &[row]), ["users P77"]);
+    assert!(shop.provider.user("P77").is_none());
     // Nor does a client whose quality is too low to charge for.
     let session = shop.enter("slow");
     let bronze = json!({ "session": session, "packet": "bronze", "request_id": "1" });
@@ -457,6 +505,42 @@ fn whose_quality_falls_stops_selling() {
         shop.provider.user(&id).map(|user| user.status),
         Some(Status::CP)
     );
+}
+
+/// Four servers step from half of their load to nine tenths: two more are wanted, once, whenever that is.
+#[test]
+fn t_csp_6_reports_of_servers_lead_to_one_wish_within_twelve_seconds() {
+    for step_ms in [5000, 5100, 5500, 5900] {
+        let mut shop = Shop::new(EXAMPLE);
+        let mut wishes = Vec::new();
+        for tick in 0..600_u64 {
+            let sent = if tick * 100 < step_ms { 50_000 } else { 90_000 };
+            // Before, and when it changes, the provider hears of it.
+            if [0, step_ms].contains(&(tick * 100)) {
+                for server in 0..4 {
+                    let report = Report {
+                        sent_kbps: Some(sent),
+                        uplink_kbps: Some(100_000),
+                        ..Report::default()
+                    };
+                    let name = format!("server{server}");
+                    shop.provider.on_server(&name, &report);
+                }
+            }
+            shop.wait(Duration::from_millis(100));
+            while let Some((signal, load)) = shop.provider.poll_signal() {
+                wishes.push((tick * 100 + 100, signal, load.servers));
+            }
+        }
+        let [(at_ms, signal, servers)] = wishes[..] else {
+            panic!("{step_ms}: {wishes:?}");
+        };
+        assert!(
+            (10_000..=12_000).contains(&(at_ms - step_ms)),
+            "step at {step_ms}, wish at {at_ms}"
+        );
+        assert_eq!((signal.op(), signal.count(), servers), ("scale_up", 2, 4));
+    }
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl Registry {
         self.placement.poll_log()
     }
 
+    /// Who places newcomers, to be told what the operator wrote anew.
+    pub fn placement_mut(&mut self) -> &mut dyn Placement {
+        &mut *self.placement
+    }
+
     /// Clusters and their load, as the placement sees them.
     pub fn clusters(&self, now: Instant) -> Overview {
         self.placement.overview(now)

@@ -22,7 +22,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    const fn done(body: Value, changes: Vec<Change>) -> Self {
+    /// One that was.
+    pub const fn done(body: Value, changes: Vec<Change>) -> Self {
         Self {
             status: 200,
             body,

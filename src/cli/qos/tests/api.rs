@@ -2,14 +2,13 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::time::Duration;
 
 use clap::Parser as _;
 use serde_json::{Value, json};
 
 use crate::cli;
+use crate::cli::qos::Args;
 use crate::cli::qos::watch::{self, World};
-use crate::cli::qos::{Args, ask};
 use crate::io::http::{Answer, HttpError};
 
 /// What came of a conversation.
@@ -487,14 +486,4 @@ fn bad_arguments_are_named() {
     ] {
         assert_eq!(refused(&format!("p2ps-qos {line}")), expected, "{line}");
     }
-}
-
-#[test]
-fn times_ago_count_from_now() {
-    let Ok(ask::Since::Ago(span)) = "10min".parse() else {
-        panic!("a span");
-    };
-    assert_eq!(span, Duration::from_secs(600));
-    let moment = "2026-11-21T20:00:00Z".parse();
-    assert!(matches!(moment, Ok(ask::Since::At(_))));
 }

@@ -6,15 +6,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, FORWARDED, ORIGIN};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
 
-use super::guard::is_called_local;
 use super::traffic::Traffic;
 use super::{Remote, Server, error};
-use crate::tracker::address::{Scope, scope};
 use crate::tracker::provider::api::{CALLS, Params, is_reading};
 use crate::tracker::service::read_params;
 
@@ -27,7 +25,7 @@ const PARAM_BYTES_MAX: usize = 256;
 /// A reading call.
 pub(super) async fn get(
     State(server): State<Server>,
-    Extension(remote): Extension<Remote>,
+    Extension(Remote(from)): Extension<Remote>,
     Path(name): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
@@ -45,20 +43,17 @@ pub(super) async fn get(
         .into_iter()
         .map(|(name, value)| (name, Value::String(value)))
         .collect();
-    // A session in a header stays out of addresses, which end up in logs.
-    let session = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if let Some(session) = session {
+    let is_operator = server.operator.is_at(from, &headers);
+    if let Some(session) = server.operator.session(&headers, is_operator) {
         params.insert("session".to_owned(), session.into());
     }
-    call(&server, &name, params, is_operator(remote, &headers)).await
+    call(&server, &name, params, is_operator).await
 }
 
 /// Any call.
 pub(super) async fn post(
     State(server): State<Server>,
-    Extension(remote): Extension<Remote>,
+    Extension(Remote(from)): Extension<Remote>,
     Extension(traffic): Extension<Arc<Traffic>>,
     Path(name): Path<String>,
     request: Request<Body>,
@@ -68,7 +63,7 @@ pub(super) async fn post(
         return error(StatusCode::FORBIDDEN, "requests of web pages are not taken");
     }
     // Reading is open to the operator by GET; a POST is somebody's own business and shows his session.
-    let is_operator = is_operator(remote, request.headers()) && is_reading(&name);
+    let is_operator = server.operator.is_at(from, request.headers()) && is_reading(&name);
     let body = match server.body(request, &traffic).await {
         Ok(body) => body,
         Err(refusal) => return *refusal,
@@ -90,43 +85,4 @@ async fn call(server: &Server, name: &str, params: Params, trusted: bool) -> Res
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Whether a request comes from the machine itself, and neither through a proxy on it nor from a page in its browser that
-/// calls the machine by another name.
-fn is_operator(Remote(from): Remote, headers: &HeaderMap) -> bool {
-    scope(from.ip().to_canonical()) == Scope::Loopback
-        && is_called_local(headers)
-        && !headers.contains_key("x-forwarded-for")
-        && !headers.contains_key(FORWARDED)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s_52_the_operator_calls_his_machine_by_its_own_name() {
-        for (from, headers, is_his) in [
-            ("127.0.0.1:9", &[][..], true),
-            ("127.0.0.1:9", &[("host", "localhost:7851")], true),
-            ("[::1]:9", &[("host", "[::1]:7851")], true),
-            ("[::ffff:127.0.0.1]:9", &[("host", "127.0.0.1")], true),
-            ("192.0.2.1:9", &[("host", "localhost")], false),
-            ("127.0.0.1:9", &[("host", "rebound.example:7851")], false),
-            ("127.0.0.1:9", &[("x-forwarded-for", "192.0.2.1")], false),
-            ("127.0.0.1:9", &[("forwarded", "for=192.0.2.1")], false),
-        ] {
-            let mut map = HeaderMap::new();
-            for (name, value) in headers {
-                map.insert(*name, HeaderValue::from_static(value));
-            }
-            let from: std::net::SocketAddr = from.parse().expect("an address");
-            assert_eq!(
-                is_operator(Remote(from), &map),
-                is_his,
-                "{from} {headers:?}"
-            );
-        }
-    }
 }

@@ -20,6 +20,7 @@ pub(super) fn render(stats: &Stats, http: &HttpStats, overview: &Overview) -> St
         ("channels", "gauge", stats.channels as u64),
         ("http_connections_total", "counter", http.connections_total),
         ("http_refused_total", "counter", http.refused_total),
+        ("http_called_off_total", "counter", http.called_off_total),
         ("http_timeouts_total", "counter", http.timeouts_total),
         ("http_oversized_total", "counter", http.oversized_total),
         (

@@ -11,16 +11,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// When a connection last moved a byte, and whether what came last is part of a request that is not answered yet.
+use super::slots::Slot;
+
+/// When a connection last moved a byte, whether what came last is part of a request that is not answered yet, and the
+/// place that the connection takes.
 pub(super) struct Traffic {
+    slot: Slot,
     start: Instant,
     last_ms: AtomicU64,
     is_inside_request: AtomicBool,
 }
 
 impl Traffic {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(slot: Slot) -> Self {
         Self {
+            slot,
             start: Instant::now(),
             last_ms: AtomicU64::new(0),
             is_inside_request: AtomicBool::new(false),
@@ -42,9 +47,22 @@ impl Traffic {
         self.is_inside_request.store(true, Ordering::Relaxed);
     }
 
-    /// What was read so far needs no more of it.
+    /// The header of a request is here, and its body is to come or it has none.
+    pub(super) fn header_is_read(&self, has_body: bool) {
+        self.is_inside_request.store(false, Ordering::Relaxed);
+        if !has_body {
+            self.slot.is_served();
+        }
+    }
+
+    /// A request is here with all of its body.
     pub(super) fn request_is_read(&self) {
         self.is_inside_request.store(false, Ordering::Relaxed);
+        self.slot.is_served();
+    }
+
+    pub(super) const fn slot(&self) -> &Slot {
+        &self.slot
     }
 
     pub(super) fn is_inside_request(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Trees of members that report to a tracker.
 
+use super::super::networks::Networks;
 use super::super::testing::{Town, below, named, refusal, role};
 use super::*;
 use crate::tracker::message::RequestExt;
@@ -228,6 +229,28 @@ fn friends_of_few_are_parents_before_anybody_else() {
         let error = Graph::from_toml(text).expect_err(text).to_string();
         assert!(error.contains(word), "{error}");
     }
+}
+
+#[test]
+fn a_graph_that_is_read_again_counts_for_those_who_come() {
+    let graph = |text| Graph::from_toml(text).expect("a file");
+    let mut town = town(Settings {
+        graph: graph("[friends]\nc9 = [\"c3\"]"),
+        ..Settings::default()
+    });
+    for number in 1..7 {
+        join(&mut town, number);
+    }
+    town.registry
+        .placement_mut()
+        .set_graph(graph("[friends]\nc9 = [\"c4\"]\nc8 = [\"c3\"]"));
+    assert_eq!(join(&mut town, 9)[0], "c4");
+    assert_eq!(join(&mut town, 8)[0], "c3");
+    // Another placement has no use for it.
+    let now = town.now();
+    town.registry
+        .placement_mut()
+        .set_networks(now, Networks::default());
 }
 
 #[test]

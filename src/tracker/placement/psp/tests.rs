@@ -423,6 +423,138 @@ fn t_psp_7_the_way_to_a_server_is_the_shortest_with_room() {
     assert_eq!(town.report("10.4.0.1", "sd", FILM, sd("sc", 0)), None);
 }
 
+/// Two streams share the link to d, which has room for both until one of them grows. Whenever that is, that one is sent
+/// another way within ten seconds, and the other stays.
+#[test]
+fn t_psp_7_a_link_that_fills_is_left_within_ten_seconds() {
+    let links = r#"
+        [[link]]
+        from = "source"
+        to = "d"
+        latency_ms = 10
+        capacity_mbps = 1.5
+        [[link]]
+        from = "source"
+        to = "b"
+        latency_ms = 5
+        capacity_mbps = 9
+        [[link]]
+        from = "b"
+        to = "d"
+        latency_ms = 25
+        capacity_mbps = 1.0
+    "#;
+    const NEWS: &str = "news";
+    for phase in [0, 1900, 3300, 4900, 5100, 7700, 9900] {
+        let mut town = town(Settings {
+            networks: Networks::from_toml(links).expect("a file"),
+            ..Settings::default()
+        });
+        town.source("10.9.0.2", "studio", NEWS, 400);
+        let channels = [(FILM, "10.9.0.1", "origin"), (NEWS, "10.9.0.2", "studio")];
+        let report = |town: &mut Town, news_kbps| {
+            let mut moves = Vec::new();
+            for (channel, ip, source) in channels {
+                let kbps = if channel == NEWS { news_kbps } else { 1000 };
+                let making = RequestExt {
+                    channel: Some(channel.to_owned()),
+                    kbps: Some(kbps),
+                    ..role(Role::Source)
+                };
+                assert_eq!(town.report(ip, source, channel, making), None);
+                for (ip, name, cluster) in [("10.2.0.1", "sb", "b"), ("10.4.0.1", "sd", "d")] {
+                    let id = format!("{name}-{channel}");
+                    let below = RequestExt {
+                        parent: Some(source.to_owned()),
+                        ..serving(cluster, 9000, 10)
+                    };
+                    moves.extend(town.report(ip, &id, channel, below));
+                }
+            }
+            moves
+        };
+        for (channel, ..) in channels {
+            for (ip, name, cluster) in [("10.2.0.1", "sb", "b"), ("10.4.0.1", "sd", "d")] {
+                let id = format!("{name}-{channel}");
+                town.join(ip, &id, channel, serving(cluster, 9000, 10));
+            }
+        }
+        for _ in 0..10 {
+            town.wait(2000);
+            assert_eq!(
+                report(&mut town, 400),
+                [""; 0],
+                "phase {phase}: room for both"
+            );
+        }
+        for _ in 0..phase / 1000 {
+            town.wait(1000);
+            report(&mut town, 400);
+        }
+        town.wait(phase % 1000);
+        town.log();
+        let filled = town.now();
+        let mut moves = report(&mut town, 900);
+        while moves.is_empty() {
+            town.wait(2000);
+            moves = report(&mut town, 900);
+            assert!(
+                town.now() - filled <= Duration::from_secs(10),
+                "phase {phase}"
+            );
+        }
+        assert_eq!(moves, ["sb-news"], "phase {phase}");
+        assert_eq!(
+            town.log(),
+            ["psp: news comes to cluster d through b, 30.0 ms"],
+            "phase {phase}"
+        );
+    }
+}
+
+#[test]
+fn a_file_of_networks_that_is_read_again_counts_for_those_who_come() {
+    let mut town = town(settings());
+    town.join("10.1.0.1", "s1", FILM, serving("east", 9000, 10));
+    town.join("10.2.0.1", "s2", FILM, serving("west", 9000, 20));
+    assert_eq!(named(&town.join("10.3.0.11", "v1", FILM, viewer())), ["s1"]);
+    town.log();
+    let fresh = r#"
+        [[network]]
+        subnet = "10.3.0.0/16"
+        cluster = "west"
+        [[link]]
+        from = "source"
+        to = "east"
+        latency_ms = 10
+        capacity_mbps = 9
+        [[link]]
+        from = "east"
+        to = "west"
+        latency_ms = 5
+        capacity_mbps = 9
+    "#;
+    let now = town.now();
+    let fresh = Networks::from_toml(fresh).expect("a file");
+    town.registry.placement_mut().set_networks(now, fresh);
+    assert_eq!(
+        town.log(),
+        [
+            "psp: film comes to cluster east directly, 10.0 ms",
+            "psp: film comes to cluster west through east, 15.0 ms"
+        ]
+    );
+    assert_eq!(named(&town.join("10.3.0.12", "v2", FILM, viewer())), ["s2"]);
+    assert_eq!(
+        named(&town.find("10.3.0.11", "v1", FILM, viewer())),
+        ["s1"],
+        "who is served stays"
+    );
+    // The way of the stream is another too.
+    let west = town.report("10.2.0.1", "s2", FILM, serving("west", 9000, 20));
+    assert_eq!(west.as_deref(), Some("s1"));
+}
+
 #[test]
 fn without_networks_the_least_loaded_cluster_is_next() {
     let mut town = town(Settings::default());

@@ -1,9 +1,6 @@
 //! Whom an asker is told about.
 
-use std::time::Duration;
-
 use super::*;
-use crate::tracker::message::SwarmAction;
 
 #[test]
 fn free_slots_then_depth_then_role_then_slots() {
@@ -226,59 +223,74 @@ fn the_same_identifier_elsewhere_is_somebody_else() {
     assert_eq!(answer["x_ext"]["parents"][0]["slots_free"], 9);
 }
 
+/// Somebody who wants to know every viewer asks six times a minute for an hour, under new names, from a network of his
+/// own, by every kind of request that names others.
 #[test]
 fn s_44_an_answer_is_short_and_the_same_asker_sees_the_same_few() {
+    const PEERS: u32 = 10_000;
+    const ASKS_A_MINUTE: u64 = 6;
     let mut registry = registry();
-    for index in 0..2000_u32 {
+    for index in 0..PEERS {
         let from = format!("20.{}.{}.1:1", index / 250, index % 250);
-        post(
-            &mut registry,
-            0,
-            &from,
-            join(&format!("p{index}"), SWARM, "LEECH", attached(3, 8)),
-        );
+        let viewer = join(&format!("p{index}"), SWARM, "LEECH", attached(3, 8));
+        post(&mut registry, 0, &from, viewer);
     }
-    let mut seen = BTreeSet::new();
-    for minute in 0..60 {
-        let now = at(10) + Duration::from_secs(minute * 60);
-        // The crowd goes on reporting; the asker asks every minute for an hour.
-        let all: Vec<PeerNo> = registry.peers.keys().copied().collect();
-        for no in all {
-            registry.touch(now, no);
+    let crowd: Vec<PeerNo> = registry.peers.keys().copied().collect();
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut listed: BTreeSet<String> = BTreeSet::new();
+    for ask in 0..60 * ASKS_A_MINUTE {
+        let seconds = 10 + ask / ASKS_A_MINUTE * 60 + ask % ASKS_A_MINUTE * 5;
+        // The crowd goes on reporting: those whom nobody was sent to have nothing new to say.
+        if ask % ASKS_A_MINUTE == 0 {
+            for no in &crowd {
+                registry.touch(at(seconds), *no);
+            }
         }
-        let request = Request::from_json(
-            json!({"PPSPTrackerProtocol": {"version": 1, "transaction_id": format!("m{minute}"), "request_type": "CONNECT",
-                "peer_id": format!("asker{minute}"), "peer_num": {"peer_count": 1000},
-                "connect": {"swarm_action": {"swarm_id": SWARM, "action": "JOIN"}}}})
-            .to_string()
-            .as_bytes(),
-        )
-        .expect("well-formed");
-        let response = registry.handle(now, addr("192.0.2.1:9"), &request);
-        let group = response.swarm_result[0]
-            .peer_group
-            .as_deref()
-            .expect("a list");
-        assert_eq!(group.len(), PEERS_PER_ANSWER_MAX);
-        seen.extend(group.iter().map(|info| info.peer_id.clone()));
-        registry.handle(
-            now,
-            addr("192.0.2.1:9"),
-            &Request {
-                transaction_id: "bye".to_owned() + &minute.to_string(),
-                body: Body::Connect(Connect {
-                    swarm_action: vec![SwarmAction {
-                        swarm_id: SWARM.to_owned(),
-                        action: Action::Leave,
-                        peer_mode: PeerMode::Leech,
-                    }],
-                    ..Connect::default()
-                }),
-                ..request
-            },
+        // The others say that nobody came.
+        for id in std::mem::take(&mut listed) {
+            let no = registry.by_id[id.as_str()].values().next();
+            let from = registry.peers[no.expect("one of that name")].from;
+            let still = report(&id, SWARM, attached(3, 8));
+            post(&mut registry, seconds, &format!("{from}:1"), still);
+            seen.insert(id);
+        }
+        let from = format!("192.0.2.{}:9", ask % 250);
+        let me = format!("asker{ask}");
+        let ext = match ask % 3 {
+            0 => Value::Null,
+            1 => waiting(),
+            _ => json!({"v": 1, "role": "relay", "port": 7850, "slots_free": 4}),
+        };
+        let mut asks = vec![
+            join(&me, SWARM, "LEECH", ext.clone()),
+            find(&me, SWARM, ext),
+        ];
+        for asked in &mut asks {
+            let want = json!({"peer_count": 1000});
+            match asked["request_type"].as_str() {
+                Some("FIND") => asked["find"]["peer_num"] = want,
+                _ => asked["connect"]["peer_num"] = want,
+            }
+            let answer = post(&mut registry, seconds, &from, asked.take());
+            let few = names(&answer);
+            assert_eq!(few.len(), PEERS_PER_ANSWER_MAX, "{answer}");
+            listed.extend(few.into_iter().map(str::to_owned));
+            let parents = answer["x_ext"]["parents"].as_array();
+            let parents = parents.into_iter().flatten();
+            listed.extend(parents.filter_map(|parent| Some(parent["peer"].as_str()?.to_owned())));
+        }
+        assert_eq!(
+            code(&post(&mut registry, seconds, &from, leave(&me, SWARM))),
+            0
         );
     }
-    assert!(seen.len() <= 200, "{} of 2000 seen", seen.len());
+    seen.extend(listed);
+    assert_eq!(registry.peers.len(), crowd.len(), "all are still there");
+    assert!(
+        seen.len() <= PEERS as usize / 10,
+        "{} of {PEERS} seen",
+        seen.len()
+    );
 }
 
 #[test]
