@@ -346,7 +346,15 @@ impl Output {
     ///
     /// When it is there already, or cannot be made.
     pub fn new_file(path: &Path) -> io::Result<Self> {
-        let file = writer::create(path, false)?;
+        Self::to_file(writer::create(path, false)?)
+    }
+
+    /// Writes all that is offered to an open file, from where it stands on.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no thread for it.
+    pub fn to_file(file: File) -> io::Result<Self> {
         let options = OutputOptions {
             blocking: true,
             ..OutputOptions::default()
