@@ -405,7 +405,7 @@ impl Receiver<'_> {
         engine.timeout = timeout;
         engine.allow.clone_from(&self.access.allow);
         if let (Some(ask), Some(join)) = (self.ask, self.joins.first()) {
-            ask.apply(&mut engine, phones, join.latency);
+            ask.apply(&mut engine, phones, join.latency)?;
         }
         if let Some(say) = self.answer {
             engine.answer = say.answer();

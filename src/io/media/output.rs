@@ -324,7 +324,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// What [`new_file`](Self::new_file) would say.
+    /// That it is there, or its directory is not.
     pub fn check_new_file(path: &Path) -> Result<(), OpenError> {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
         let why = if fs::symlink_metadata(path).is_ok() {
@@ -338,15 +338,6 @@ impl Output {
         Err(OpenError::io("open", shown)(io::Error::from_raw_os_error(
             why,
         )))
-    }
-
-    /// Makes a file and writes all that is offered to it.
-    ///
-    /// # Errors
-    ///
-    /// When it is there already, or cannot be made.
-    pub fn new_file(path: &Path) -> io::Result<Self> {
-        Self::to_file(writer::create(path, false)?)
     }
 
     /// Writes all that is offered to an open file, from where it stands on.
