@@ -9,7 +9,7 @@ use crate::harness::{Place, Running, Starter, assert_same};
 use crate::media::{SLICE_BYTES, clip, slices};
 
 /// What holds less than the streams here are long.
-const SMALL: &[&str] = &["--window", "3s", "--latency", "100ms"];
+const SMALL: &[&str] = &["--window", "3s", "--latency", "3s"];
 
 /// A clone with a file to record to, and the key of its user's peer.
 struct Clone {
