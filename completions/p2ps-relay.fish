@@ -33,7 +33,7 @@ complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l from -d 'Where to
 oldest\t'The oldest such point that the neighbours still hold'"
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l timeout -d 'Give up when there is no first media after this long: 1ms to 1d [default: wait for ever]' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l ask -d 'Join when a peer that proves a key of this list answers watch or record, and not before; one key a line as p2ps-source keygen prints it. SIGHUP reads it again' -r -F
-complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l record -d 'File for the media when the answer is record, from the oldest that can be had; with --ask, one channel only' -r -F
+complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l record -d 'File for the media when the answer is record, from the oldest that can be had, and to give it from to those who fetch it later; one that is there is gone on with. With --ask, one channel only' -r -F
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -s o -l output -d 'Also write the media here: -, fd:N, PATH, udp://HOST:PORT, rtp://HOST:PORT, unix:PATH, http://ADDR:PORT/. Repeatable; one channel only' -r
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l key -d 'Secret key to prove to parents that ask for one; mode 0600, made by p2ps-source keygen [default with --allow, --token-file, --ask or --answer: peer.key in the state directory, made when missing]' -r -F
 complete -c p2ps-relay -n "__fish_p2ps_relay_needs_command" -l token-file -d 'File with NAME:SECRET of a user in one line, or with a ticket of his; mode 0600. - for standard input, /dev/fd/N for an open descriptor' -r -F

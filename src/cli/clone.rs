@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::exit::{CliError, Exit, shown_path};
+use super::exit::{CliError, Exit, reason, shown_path};
 use crate::ids::PeerKey;
 use crate::io::allow;
 use crate::io::engine::Engine;
-use crate::io::media::Output;
+use crate::io::recording::Recording;
 use crate::store::playout::PlayoutConfig;
 use crate::wire::Answer;
 
@@ -19,8 +19,17 @@ pub(super) const NOTE_ASK: &str = "With --ask a relay announces itself to its tr
     before a peer of its user says so: when the channel streams it tells those that call it and prove a key of the list, \
     until one answers. The answer holds for as long as the relay runs; one who ignored is asked again when his peer \
     comes again. What is recorded is all that the relay's own parents still hold when the answer comes, so a relay that \
-    should have the beginning wants an early answer or sources with a long --window; and the user's peer can fetch later \
-    what the relay's own --window spans, in memory. The file has all of it.";
+    should have the beginning wants an early answer or sources with a long --window.";
+
+/// What the manual says of recordings.
+pub(super) const NOTE_RECORD: &str = "A recording is two files: the media, to be played as it is, and beside it FILE.proofs, \
+    170 bytes for every 32 chunks or less; of a sealed channel FILE.sealed as well, with the chunks as they came. With \
+    these the relay gives the recording to whoever may have the channel and asks for it, from its first chunk on with \
+    p2ps-peer --from oldest: up to sixteen times as fast as it was signed, then live without a seam where the stream \
+    still runs. The peer verifies each chunk as always. It should write to a file, with --no-skip and --blocking: a player \
+    at the end of a pipe is slower than that. Started again with the same --record, also after a crash, the relay asks \
+    nobody, goes on recording, and gives what it has. A disk that is full ends the recording, and not the stream. For a new \
+    recording give another name, or remove all files of the old one.";
 
 /// Whom a relay asks before it joins.
 #[derive(Args, Clone, Debug, Default)]
@@ -30,7 +39,8 @@ pub struct AskArgs {
     /// p2ps-source keygen prints it. SIGHUP reads it again.
     #[arg(long, value_name = "FILE")]
     pub ask: Option<PathBuf>,
-    /// File for the media when the answer is record, from the oldest that can be had; with --ask, one channel only.
+    /// File for the media when the answer is record, from the oldest that can be had, and to give it from to those who
+    /// fetch it later; one that is there is gone on with. With --ask, one channel only.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
 }
@@ -75,10 +85,11 @@ impl AskArgs {
 }
 
 impl Ask {
-    /// Reads the list, and sees that the recording can be made: who answers record should not wait for a refusal.
+    /// Reads the list, and sees that the recording can be made or gone on with: who answers record should not wait for a
+    /// refusal.
     pub(super) fn load(&self) -> Result<BTreeSet<PeerKey>, CliError> {
-        if let Some(path) = &self.record {
-            Output::check_new_file(path).map_err(|error| CliError::open(&error, Exit::Output))?;
+        if let Some(path) = self.record.as_ref().filter(|it| !Recording::is_begun(it)) {
+            Recording::check_new(path).map_err(|error| CliError::open(&error, Exit::Output))?;
         }
         allow::read(&self.phones).map_err(|why| {
             CliError::usage(format!("cannot read {}", shown_path(&self.phones)), why)
@@ -86,7 +97,16 @@ impl Ask {
     }
 
     /// Makes the node of `engine` ask first.
-    pub(super) fn apply(&self, engine: &mut Engine, phones: &BTreeSet<PeerKey>, latency: Duration) {
+    ///
+    /// # Errors
+    ///
+    /// When a recording is there that cannot be gone on with.
+    pub(super) fn apply(
+        &self,
+        engine: &mut Engine,
+        phones: &BTreeSet<PeerKey>,
+        latency: Duration,
+    ) -> Result<(), CliError> {
         // A recording that lacks something is worth less than one that is late.
         let recording = self.record.as_ref().map(|_| PlayoutConfig {
             latency,
@@ -96,10 +116,22 @@ impl Ask {
             engine.node.ask_first(channel, phones.clone(), recording);
         }
         engine.phones = Some(self.phones.clone());
-        engine.recording = self.record.clone();
         engine.blocking = self.record.is_some();
         // There is no hurry before the user has answered.
         engine.patience = engine.timeout.take();
+        match &self.record {
+            // The user's answer was record, before we were started anew.
+            Some(path) if Recording::is_begun(path) => {
+                engine.resume_recording(path).map_err(|error| {
+                    let what = format!("cannot go on with {}", shown_path(path));
+                    CliError::new(Exit::Output, what, reason(&error))
+                })
+            }
+            path => {
+                engine.record_to.clone_from(path);
+                Ok(())
+            }
+        }
     }
 }
 

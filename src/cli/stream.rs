@@ -295,6 +295,7 @@ pub(super) fn engine(
         timeout: None,
         allow: None,
         phones: None,
+        record_to: None,
         recording: None,
         patience: None,
         answer: Answer::Watch,

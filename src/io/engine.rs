@@ -23,6 +23,7 @@ pub use trackers::{Found, NotFound, Rendezvous, find_channel};
 use super::clock::Clock;
 use super::lifecycle::Lifecycle;
 use super::media::{Input, MediaOut, Outcome, Output, Tally};
+use super::recording::{Loaded, Recording};
 use super::signal::{Signal, Signals};
 use super::timer::Timer;
 use super::udp::{KernelDrops, Received, Udp};
@@ -133,7 +134,9 @@ pub struct Engine {
     /// List of the keys of a clone's user: nothing is joined before one of these says so.
     pub phones: Option<PathBuf>,
     /// The file that a clone makes when its user says record, until it is made.
-    pub recording: Option<PathBuf>,
+    pub record_to: Option<PathBuf>,
+    /// What a clone records, and gives to those who fetch it.
+    pub recording: Option<Recording>,
     /// The timeout of a clone, from when it joins.
     pub patience: Option<Duration>,
     /// What is said to a clone that asks us.
@@ -338,6 +341,7 @@ impl Engine {
             input,
             outputs,
             tee,
+            recording,
             ..
         } = self;
         tokio::select! {
@@ -363,6 +367,7 @@ impl Engine {
                 self.tee = None;
             }
             () = first_ready(outputs), if full => {}
+            loaded = next_loaded(recording), if recording.is_some() => self.on_loaded(loaded),
             () = run.timer.rings() => {
                 let now = self.clock.now();
                 if run.listen_at.is_some_and(|at| now >= at) {
@@ -448,6 +453,7 @@ impl Engine {
 
     fn on_output_end(&mut self, run: &mut Run, (index, outcome): (usize, Outcome)) {
         match outcome {
+            Outcome::Failed(error) if self.recording.is_some() => self.end_recording(run, &error),
             Outcome::Failed(error) => run.end = Some(End::OutputFailed(error)),
             Outcome::Closed if self.outputs.len() == 1 => run.end = Some(End::ReaderClosed),
             Outcome::Closed | Outcome::Finished | Outcome::Abandoned { .. } => {
@@ -512,6 +518,9 @@ impl Engine {
                 output.finish(OUTPUT_SPAN).await;
             }
         }
+        if let Some(recording) = &self.recording {
+            recording.finish(OUTPUT_SPAN).await;
+        }
         let _ = tokio::time::timeout(LEAVE_SPAN, async {
             for leave in leaves.into_iter().flatten() {
                 let _ = leave.await;
@@ -536,6 +545,13 @@ fn take(node: &mut Node, clock: &Clock, port: Port, received: Received) {
 async fn next_media(input: &mut Option<Input>) -> Option<std::io::Result<bytes::Bytes>> {
     match input {
         Some(input) => input.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_loaded(recording: &mut Option<Recording>) -> Loaded {
+    match recording {
+        Some(recording) => recording.loaded().await,
         None => std::future::pending().await,
     }
 }

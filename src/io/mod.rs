@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod lines;
 pub mod media;
 pub mod metrics;
+pub mod recording;
 pub mod signal;
 pub mod store;
 pub mod timer;

@@ -163,15 +163,18 @@ impl Node {
                 .entries
                 .first()
                 .map_or(ChunkIndex::ZERO, |entry| entry.from_chunk);
-            let window = &swarm.window;
-            let newest = window.newest().map(|slot| slot.index());
+            let newest = swarm.newest_held();
             let start = match subscribe.from_mode {
                 Subscribe::EXACT => Some(MunroIndex::of(from)),
                 // Without anything here it begins where we begin.
                 _ if newest.is_none() => None,
-                Subscribe::OLDEST => swarm.oldest(),
+                Subscribe::OLDEST => swarm.oldest_held(),
                 Subscribe::LIVE_EDGE => newest,
-                _ => window.newest_entry().map(|slot| slot.index()).or(newest),
+                _ => swarm
+                    .window
+                    .newest_entry()
+                    .map(|slot| slot.index())
+                    .or(newest),
             };
             let begins_with_us = start.is_none();
             let start = start.or_else(|| swarm.oldest()).unwrap_or_default();
@@ -180,6 +183,9 @@ impl Node {
                 .max(SILENCE_MAX);
             if let Some(channel) = self.channels.get_mut(at) {
                 let is_new = channel.subscriber.is_none();
+                // Who asks anew is given it no faster.
+                let before = channel.subscriber.as_ref();
+                let archive_due = before.map_or(now, |child| child.archive_due);
                 channel.subscriber = Some(Subscriber {
                     id: subscribe.id,
                     parts,
@@ -194,6 +200,9 @@ impl Node {
                     has: ChunkSet::default(),
                     acked_at: now,
                     asked_at: now,
+                    archive_due,
+                    archive_time: None,
+                    archive_run: None,
                 });
                 let addr = channel.addr;
                 if is_new {
@@ -492,9 +501,16 @@ impl Node {
             return;
         };
         let format = swarm.terms.format;
-        let have = swarm
-            .head()
-            .and_then(|head| swarm.window.complete().covering(head));
+        // Who is being caught up would ask for what it is about to be sent; and the end of a recording by itself would
+        // look as if there were nothing before it.
+        let child = channel.subscriber.as_ref();
+        let have = match child.map(|child| child.at_head) {
+            Some(false) => None,
+            at_head => swarm
+                .head()
+                .and_then(|head| swarm.window.complete().covering(head))
+                .or_else(|| at_head.and_then(|_| swarm.recorded_end())),
+        };
         let feedback = swarm.feedback().filter(|_| channel.is_parent());
         send(now, &mut self.outbox, channel, |out| {
             if let Some(range) = have {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::parents::START_TRIES;
-use super::push::{encode_hashes, send};
+use super::push::{Hashes, encode_hashes, send};
 use super::repair::{MUNRO_GAP_MAX, give_up_at, note_gap};
 use super::swarm::Swarm;
 use super::{Node, StartFrom};
@@ -144,7 +144,7 @@ impl Node {
         }
         let format = swarm.terms.format;
         send(now, &mut self.outbox, channel, |out| {
-            encode_hashes(swarm, end, &format, out)
+            encode_hashes(Hashes::of(swarm, end), end, &format, out)
         });
     }
 }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use crate::chunk::ChunkIndex;
 use crate::ids::PeerId;
 use crate::peer::violation::Violation;
+use crate::store::MunroIndex;
+use crate::store::filed::Filed;
 use crate::store::playout::Release;
 use crate::tracker::ticket::TicketError;
 use crate::wire::control::{Answer, NotifyStream};
@@ -21,6 +23,24 @@ pub enum Event {
         swarm: usize,
         /// What.
         release: Release,
+    },
+    /// The player of a recording has passed a munro, all of whose chunks it was given: this is to be kept with them.
+    Filed {
+        /// Which channel.
+        swarm: usize,
+        /// What proves it.
+        munro: Box<Filed>,
+        /// Its chunks as they came, back to back, where they are sealed: what was played are other bytes.
+        sealed: Option<Bytes>,
+    },
+    /// Munros of the recording are wanted: [`Node::loaded`](super::Node::loaded) takes them.
+    Load {
+        /// Which channel.
+        swarm: usize,
+        /// The first munro of the recording from this one on, and those behind it.
+        from: MunroIndex,
+        /// How many.
+        most: usize,
     },
     /// A parent pushes to us, the first or another one.
     ParentChanged {

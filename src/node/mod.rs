@@ -5,6 +5,7 @@
 //! blocks, and nothing that a remote sends can fail.
 
 mod access;
+mod archive;
 mod calls;
 mod channels;
 pub mod check;
@@ -320,6 +321,7 @@ impl Node {
         }
         for swarm in 0..self.swarms.len() {
             self.poll_source(now, swarm);
+            self.poll_archive(now, swarm);
             self.poll_repair(now, swarm);
             self.drive_parents(now, swarm);
             self.poll_playout(now, swarm);
@@ -388,6 +390,7 @@ impl Node {
             let deadlines = [
                 swarm.source.as_ref().and_then(source::Source::deadline),
                 swarm.repair.deadline(),
+                swarm.archive.as_ref().and_then(archive::Archive::turn),
                 (!swarm.is_source()).then_some(swarm.parent_check),
                 swarm
                     .playout
@@ -411,7 +414,7 @@ impl Node {
 
     fn push_event(&mut self, event: Event) {
         let most = match event {
-            Event::Playout { .. } => usize::MAX,
+            Event::Playout { .. } | Event::Filed { .. } | Event::Load { .. } => usize::MAX,
             // What anybody can bring about as often as he likes leaves room for the rest.
             Event::ChildJoined { .. }
             | Event::ChildLeft { .. }

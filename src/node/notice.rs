@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Event, Node, Port, StartFrom};
+use super::{Event, Node, Port};
 use crate::ids::{ChannelId, PeerKey};
 use crate::peer::channel::Channel;
-use crate::store::playout::{Playout, PlayoutConfig};
+use crate::store::playout::PlayoutConfig;
 use crate::time::Instant;
 use crate::wire::control::{Answer, AnswerTaken, ControlBody, NotifyStream, WatchAnswer};
 use crate::wire::extension::Control;
@@ -82,6 +82,13 @@ impl Asking {
     /// Whether a key is the user's.
     pub(super) fn is_of_user(&self, key: &PeerKey) -> bool {
         self.phones.contains(key)
+    }
+
+    /// The answer was record before the clone was started anew: how the stream is written.
+    pub(super) fn resume(&mut self) -> Option<PlayoutConfig> {
+        let recording = self.recording?;
+        self.followed = Some(Answer::Record);
+        Some(recording)
     }
 
     /// What a clone that was told to record says when it is asked to watch, and so on.
@@ -432,8 +439,8 @@ impl Node {
             if answer == Answer::Record
                 && let Some(recording) = asking.recording
             {
-                swarm.playout = Some(Playout::new(recording));
-                swarm.from = StartFrom::Oldest;
+                swarm.record(recording);
+                swarm.start_archive(None);
             }
         }
         self.drive_parents(now, index);

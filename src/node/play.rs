@@ -57,7 +57,7 @@ impl Node {
             let repair = &swarm.repair;
             let followed = |range| repair.follows(range);
             let Some(mut release) = playout.poll(now, &swarm.window, announced, followed) else {
-                return;
+                return self.file_passed(at, None);
             };
             let counters = &mut swarm.counters;
             if let Release::Media { chunk, payload, .. } = &mut release
@@ -108,6 +108,13 @@ impl Node {
                 }
                 Release::Jump(_) => {}
                 Release::Ended => swarm.has_ended = true,
+            }
+            if let Release::Media { chunk, .. } = &release
+                && swarm.archive.is_some()
+            {
+                // Before anything of the next munro is given out, which may be due at once.
+                let munro = MunroIndex::of(*chunk);
+                self.file_passed(at, Some(munro));
             }
             self.push_event(Event::Playout { swarm: at, release });
         }

@@ -4,6 +4,7 @@
 //! behind is pumped through its own window until it has caught up.
 
 use super::Node;
+use super::archive::{self, LOAD_MUNROS, Next};
 use super::outbox::{Outbox, Target, Train};
 use super::repair::note_holes;
 use super::swarm::{Fresh, Swarm};
@@ -11,7 +12,7 @@ use crate::chunk::ChunkRange;
 use crate::peer::channel::Channel;
 use crate::peer::violation::Violation;
 use crate::stats::Counters;
-use crate::store::{MunroIndex, Slot, Window};
+use crate::store::{MunroIndex, Slot};
 use crate::time::Instant;
 use crate::wire::{Extension, Format, Message, Munro, encode_data_header};
 
@@ -132,7 +133,8 @@ impl Node {
                 .iter()
                 .position(|(of, whole, _)| (*of, *whole) == (mask, is_whole));
             let place = laid_out.unwrap_or_else(|| {
-                let train = lay_out(outbox, swarm, slot, mask, is_whole, now_us);
+                let hashes = is_whole.then(|| Hashes::of(swarm, slot));
+                let train = lay_out(outbox, swarm, slot, mask, hashes, now_us);
                 trains.push((mask, is_whole, train));
                 trains.len() - 1
             });
@@ -168,14 +170,31 @@ impl Node {
             if subscriber.at_head {
                 return;
             }
-            let Some(slot) = swarm.window.slots_from(subscriber.cursor).next() else {
+            let next = swarm.next_behind(subscriber.cursor);
+            if matches!(next, Next::Head) {
                 subscriber.at_head = true;
                 return;
-            };
+            }
             if channel.ledbat.in_flight_bytes() >= CATCH_UP_BYTES.max(channel.ledbat.window_bytes())
             {
                 return;
             }
+            let (slot, hashes) = match next {
+                Next::Window(slot) => (slot, Hashes::of(swarm, slot)),
+                Next::Archive(_) | Next::Load if !archive::is_due(now, subscriber) => {
+                    let (index, due) = (channel.swarm, subscriber.archive_due);
+                    return self.await_turn(index, due);
+                }
+                Next::Archive(slot) => {
+                    let have = Some(archive::note_given(now, subscriber, slot));
+                    (slot, Hashes { have })
+                }
+                Next::Load => {
+                    let (index, cursor) = (channel.swarm, subscriber.cursor);
+                    return self.load(now, index, cursor, LOAD_MUNROS);
+                }
+                Next::Head => return,
+            };
             subscriber.cursor = slot.index().plus(1);
             let with_hashes = subscriber.wants_hashes;
             let index = slot.index();
@@ -183,7 +202,7 @@ impl Node {
             if mask == 0 && !with_hashes {
                 continue;
             }
-            let mut train = lay_out(outbox, swarm, slot, mask, true, now_us);
+            let mut train = lay_out(outbox, swarm, slot, mask, Some(hashes), now_us);
             let pushed = note_sent(now, channel, index, &mut train, with_hashes);
             outbox.push_train(train);
             pushed.count(&mut swarm.counters);
@@ -202,14 +221,15 @@ impl Node {
         let Some(channel) = self.channels.get_mut(at) else {
             return;
         };
-        let window = self.swarms.get(channel.swarm).map(|swarm| &swarm.window);
-        let newest = window.and_then(Window::newest).map(Slot::index);
+        let swarm = self.swarms.get(channel.swarm);
+        let newest = swarm.and_then(Swarm::newest_held);
         // A run may reach past what we have, since others feed the remote too, but not begin there (S-16).
         if newest.is_none_or(|newest| MunroIndex::of(range.first()) > newest) {
             return self.strike(now, at, Violation::BadAck(range.first().get()));
         }
         if let Some(child) = &mut channel.subscriber {
-            let oldest = window.and_then(Window::oldest).map(Slot::index);
+            let oldest = swarm.and_then(|swarm| swarm.window.oldest());
+            let oldest = oldest.map(Slot::index);
             child.note_has(range, oldest.unwrap_or_default().first_chunk());
             child.acked_at = now;
         }
@@ -341,13 +361,28 @@ pub(super) fn note_sent(
     }
 }
 
+/// What goes behind the chunks of a munro beside its signature and leaf hashes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hashes {
+    /// A run of chunks that we have, this munro among them.
+    pub(super) have: Option<ChunkRange>,
+}
+
+impl Hashes {
+    /// With all that is complete around the munro.
+    pub(super) fn of(swarm: &Swarm, slot: &Slot) -> Self {
+        let have = swarm.window.complete_around(slot.index());
+        Self { have }
+    }
+}
+
 /// Lays out chunks of a munro, and its hashes behind them.
 pub(super) fn lay_out(
     outbox: &mut Outbox,
     swarm: &Swarm,
     slot: &Slot,
     mask: u32,
-    hashes: bool,
+    hashes: Option<Hashes>,
     now_us: u64,
 ) -> Train {
     let format = &swarm.terms.format;
@@ -363,15 +398,15 @@ pub(super) fn lay_out(
         encode_data_header(out, format, slot.index().chunk_at(place), now_us);
         out.extend_from_slice(payload);
     }
-    if hashes {
-        encode_hashes(swarm, slot, format, train.begin_hashes());
+    if let Some(hashes) = hashes {
+        encode_hashes(hashes, slot, format, train.begin_hashes());
     }
     train
 }
 
 /// What is complete around a munro, its signature, its leaf hashes.
-pub(super) fn encode_hashes(swarm: &Swarm, slot: &Slot, format: &Format, out: &mut Vec<u8>) {
-    if let Some(range) = swarm.window.complete_around(slot.index()) {
+pub(super) fn encode_hashes(hashes: Hashes, slot: &Slot, format: &Format, out: &mut Vec<u8>) {
+    if let Some(range) = hashes.have {
         Message::Have(range).encode(format, out);
     }
     let Some(leaves) = slot.tree().leaves() else {

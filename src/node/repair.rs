@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::channels::Channels;
-use super::push::{CATCH_UP_BYTES, encode_hashes, lay_out, note_sent, send};
+use super::push::{CATCH_UP_BYTES, Hashes, encode_hashes, lay_out, note_sent, send};
 use super::swarm::Swarm;
 use super::{Node, TICK};
 use crate::chunk::{ChunkIndex, ChunkRange};
@@ -49,14 +49,22 @@ impl Node {
         let Some(swarm) = self.swarms.get(channel.swarm) else {
             return;
         };
-        let (Some(oldest), Some(newest)) = (swarm.window.oldest(), swarm.window.newest()) else {
+        let is_plain = !channel.has_extensions() || !self.extensions;
+        let window = &swarm.window;
+        let (oldest, newest) = if is_plain {
+            let ends = (window.oldest(), window.newest());
+            (ends.0.map(Slot::index), ends.1.map(Slot::index))
+        } else {
+            (swarm.oldest_held(), swarm.newest_held())
+        };
+        let (Some(oldest), Some(newest)) = (oldest, newest) else {
             return;
         };
-        let held = ChunkRange::new(oldest.index().first_chunk(), newest.index().chunks().last());
+        let held = ChunkRange::new(oldest.first_chunk(), newest.chunks().last());
         let Some(range) = held.and_then(|held| held.intersection(range)) else {
             return;
         };
-        if !channel.has_extensions() || !self.extensions {
+        if is_plain {
             return self.note_plain_request(now, at, range);
         }
         let mut index = MunroIndex::of(range.first());
@@ -96,8 +104,10 @@ impl Node {
         let Some(swarm) = swarms.get_mut(channel.swarm) else {
             return;
         };
-        let Some(slot) = swarm.window.slot(index) else {
-            return;
+        let Some(slot) = swarm.slot(index) else {
+            // The asker repeats what it still needs; by then it is here.
+            let swarm = channel.swarm;
+            return self.load(now, swarm, index, 1);
         };
         let mut mask = 0;
         for place in 0..32 {
@@ -112,7 +122,8 @@ impl Node {
         if mask == 0 {
             return;
         }
-        let mut train = lay_out(outbox, swarm, slot, mask, !holds_hashes, now_us);
+        let hashes = (!holds_hashes).then(|| Hashes::of(swarm, slot));
+        let mut train = lay_out(outbox, swarm, slot, mask, hashes, now_us);
         let sent = note_sent(now, channel, index, &mut train, true);
         outbox.push_train(train);
         channel.counters.retransmitted_chunks += sent.chunks;
@@ -140,15 +151,16 @@ impl Node {
         let Some(swarm) = swarms.get(channel.swarm) else {
             return;
         };
-        let Some(slot) = swarm.window.slot(MunroIndex::of(start)) else {
-            return;
+        let Some(slot) = swarm.slot(MunroIndex::of(start)) else {
+            let swarm = channel.swarm;
+            return self.load(now, swarm, MunroIndex::of(start), 1);
         };
         if !slot.tree().is_complete() || !channel.served.allow_munro(now, slot.index()) {
             return;
         }
         let format = swarm.terms.format;
         send(now, outbox, channel, |out| {
-            encode_hashes(swarm, slot, &format, out)
+            encode_hashes(Hashes::of(swarm, slot), slot, &format, out)
         });
     }
 
@@ -276,6 +288,9 @@ impl Node {
             return;
         };
         swarm.repair.discard_below(swarm.window.floor());
+        if let Some(archive) = &mut swarm.archive {
+            archive.tidy(now);
+        }
         let Some(newest) = swarm.newest.filter(|_| !swarm.is_source()) else {
             return;
         };

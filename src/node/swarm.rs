@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::access::Lock;
+use super::archive::Archive;
 use super::config::{StartFrom, SwarmConfig};
 use super::exchange::Members;
 use super::notice::{Asking, Heard};
@@ -22,7 +23,7 @@ use crate::qos::Jitter;
 use crate::schedule::repair::Repair;
 use crate::seal::{self, EpochId, Hints, Ring};
 use crate::stats::Counters;
-use crate::store::playout::Playout;
+use crate::store::playout::{Playout, PlayoutConfig};
 use crate::store::{MunroIndex, Window};
 use crate::time::{Instant, micros};
 use crate::wire::option::{Addressing, ChunkSize, HashFunction, Protection};
@@ -57,6 +58,8 @@ pub(super) struct Swarm {
     pub missing_key: Option<EpochId>,
     pub authority: Authority,
     pub window: Window,
+    /// What the shell keeps of the stream, where it is recorded.
+    pub archive: Option<Archive>,
     pub playout: Option<Playout>,
     pub from: StartFrom,
     pub source: Option<Source>,
@@ -156,6 +159,7 @@ impl Swarm {
             lock,
             authority,
             window: Window::new(config.window),
+            archive: None,
             playout: config.playout.map(Playout::new),
             from: config.from,
             source,
@@ -229,6 +233,12 @@ impl Swarm {
     /// Whether we are where the stream comes from.
     pub(super) const fn is_source(&self) -> bool {
         self.source.is_some()
+    }
+
+    /// Plays all that can be had, for a recording.
+    pub(super) fn record(&mut self, recording: PlayoutConfig) {
+        self.playout = Some(Playout::new(recording));
+        self.from = StartFrom::Oldest;
     }
 
     /// Notes a chunk or a munro that is to be flushed.
@@ -346,7 +356,9 @@ impl Swarm {
 
     /// The newest chunk without a gap before it.
     pub(super) fn head(&self) -> Option<ChunkIndex> {
-        let newest = self.window.newest()?;
+        let Some(newest) = self.window.newest() else {
+            return self.recorded_end().map(|munro| munro.last());
+        };
         match self.window.complete_around(newest.index()) {
             Some(run) => Some(run.last()),
             None => self.window.complete().last(),

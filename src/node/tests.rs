@@ -1,5 +1,6 @@
 //! Small swarms on a table: every datagram is handed over at once, or dropped where a test says so.
 
+mod archive;
 mod notice;
 mod parents;
 mod shares;

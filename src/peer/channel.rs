@@ -15,7 +15,7 @@ use crate::chunk::{ChunkIndex, ChunkRange, ChunkSet, Parts};
 use crate::ids::{ChannelId, PeerId};
 use crate::integrity::{Provisional, Unproven};
 use crate::store::{MunroIndex, position};
-use crate::time::Instant;
+use crate::time::{Instant, NtpTime};
 use crate::wire::{Digest, Hello};
 
 /// Unproven chunks kept for one remote: five full munros, about 210 KiB (S-22).
@@ -125,6 +125,12 @@ pub struct Subscriber {
     pub acked_at: Instant,
     /// When it last asked for something missing.
     pub asked_at: Instant,
+    /// When it may be given the next munro of a recording.
+    pub archive_due: Instant,
+    /// The signed time of the last one that it was given.
+    pub archive_time: Option<NtpTime>,
+    /// The run of chunks up to there that it was given without a gap.
+    pub archive_run: Option<ChunkRange>,
 }
 
 impl Subscriber {

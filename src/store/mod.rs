@@ -3,6 +3,7 @@
 //! Only proven things get in ([`SignedMunro`], [`Proven`]); payloads stay slices of the datagrams they came in. Who may
 //! have them and when they are due is decided elsewhere ([`playout`] for the player).
 
+pub mod filed;
 pub mod playout;
 
 use std::collections::VecDeque;

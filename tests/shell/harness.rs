@@ -181,6 +181,14 @@ impl Place {
         self.prepare(command, "100ms", name, listen)
     }
 
+    /// The same, with no file to be longer than so many KiB: the disk is full then.
+    pub(crate) fn short_of_disk(&self, kib: u32, tool: &str, name: &str) -> Starter {
+        let mut command = Command::new("sh");
+        let limit = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib);
+        command.args(["-c", &limit, program(tool)]);
+        self.prepare(command, "100ms", name, "127.0.0.1:0")
+    }
+
     fn prepare(&self, mut command: Command, interval: &str, name: &str, listen: &str) -> Starter {
         let socket = self.path(&format!("{name}.records"));
         let _ = fs::remove_file(&socket);

@@ -1,5 +1,10 @@
 //! A transport stream made by rule: tables, a clock, pictures, and no two packets alike.
 
+use std::fs;
+use std::process::Command;
+
+use crate::harness::{Place, is_installed};
+
 const PACKET_BYTES: usize = 188;
 const VIDEO: u16 = 0x100;
 const TABLE: u16 = 0x1000;
@@ -55,6 +60,24 @@ pub(crate) fn slices(first: usize, count: usize) -> Vec<u8> {
         }
     }
     out
+}
+
+/// A clip of so many seconds that ffmpeg makes, about 1 Mbit/s; none where it is not installed.
+pub(crate) fn clip(place: &Place, seconds: u32) -> Option<Vec<u8>> {
+    if !is_installed("ffmpeg") {
+        return None;
+    }
+    let clip = place.path("clip.ts");
+    let made = Command::new("ffmpeg")
+        .args("-v error -f lavfi -i testsrc=size=320x240:rate=25".split(' '))
+        .args("-f lavfi -i sine=frequency=440".split(' '))
+        .args(["-t", &seconds.to_string()])
+        .args("-c:v mpeg2video -b:v 800k -c:a mp2 -f mpegts".split(' '))
+        .arg(&clip)
+        .status();
+    let is_made = made.is_ok_and(|status| status.success());
+    assert!(is_made, "ffmpeg makes a clip");
+    Some(fs::read(&clip).expect("the clip"))
 }
 
 /// Continuity counters of the tables and the video.

@@ -1,9 +1,7 @@
 //! Trees of real programs: every byte reaches every viewer.
 
-use std::process::Command;
-
-use crate::harness::{Place, Running, assert_same, is_installed, left_out, sha256};
-use crate::media::{SLICE_BYTES, slices};
+use crate::harness::{Place, Running, assert_same, left_out, sha256};
+use crate::media::{SLICE_BYTES, clip, slices};
 
 /// Waits for everybody's good end, and compares what came out with `expected`.
 fn everybody_has(expected: &[u8], source: &mut Running, peers: &mut [Running]) {
@@ -61,39 +59,11 @@ fn a_tree_of_source_relay_and_peers_delivers_every_byte() {
 
 #[test]
 fn media_of_ffmpeg_arrives_unchanged() {
-    if !is_installed("ffmpeg") {
+    let place = Place::new();
+    let Some(media) = clip(&place, 4) else {
         left_out("media_of_ffmpeg_arrives_unchanged", "ffmpeg");
         return;
-    }
-    let place = Place::new();
-    let clip = place.path("clip.ts");
-    let made = Command::new("ffmpeg")
-        .args([
-            "-v",
-            "error",
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc=size=320x240:rate=25",
-        ])
-        .args(["-f", "lavfi", "-i", "sine=frequency=440", "-t", "4"])
-        .args([
-            "-c:v",
-            "mpeg2video",
-            "-b:v",
-            "800k",
-            "-c:a",
-            "mp2",
-            "-f",
-            "mpegts",
-        ])
-        .arg(&clip)
-        .status();
-    assert!(
-        made.is_ok_and(|status| status.success()),
-        "ffmpeg makes a clip"
-    );
-    let media = std::fs::read(&clip).expect("the clip");
+    };
     let (mut source, _relay, mut peers) = tree(&place);
     // ffmpeg writes in blocks that have nothing to do with packets.
     source.feed(media.chunks(media.len() / 37));

@@ -95,12 +95,13 @@ pub const RELAY: Manual = Manual {
         ),
         (
             "Be one user's machine in the cloud: join when his peer, whose key is in phones, says watch or record:",
-            "p2ps-relay p2ps://tracker.example.org/film --token-file ann --ask phones --record film.ts --window 2h",
+            "p2ps-relay p2ps://tracker.example.org/film --token-file ann --ask phones --record film.ts",
         ),
     ],
     notes: &[
         access::NOTE_RELAY,
         clone::NOTE_ASK,
+        clone::NOTE_RECORD,
         "Tools may be started in any order; without --timeout they wait for each other for ever.",
         NOTE_PORT,
         NOTE_UNITS,
@@ -144,7 +145,7 @@ pub const PEER: Manual = Manual {
         (
             "Have a relay started with --ask --record keep the film, and fetch it from there later:",
             "p2ps-peer p2ps://CHANNELID@relay.example.org --key phone.pem --answer record\n\
-             p2ps-peer p2ps://CHANNELID@relay.example.org --key phone.pem --from oldest -o film.ts",
+             p2ps-peer p2ps://CHANNELID@relay.example.org --key phone.pem --from oldest --no-skip --blocking -o film.ts",
         ),
     ],
     notes: &[

@@ -1,13 +1,20 @@
 //! A clone and its user's peer: what either does when a question or an answer comes.
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::{End, Engine, Run, peer_text};
 use crate::ids::PeerId;
 use crate::io::allow;
-use crate::io::media::Output;
+use crate::io::media::{Output, reason};
+use crate::io::recording::{Loaded, Recording};
 use crate::stats::{Record, StreamNotice, UserAnswer};
+use crate::store::MunroIndex;
+use crate::store::filed::Filed;
 use crate::time::Instant;
 use crate::wire::Answer;
 use crate::wire::control::{AnswerTaken, NotifyStream};
@@ -91,13 +98,71 @@ impl Engine {
             self.timeout = Some((now - Instant::ZERO) + patience);
         }
         if answer == Answer::Record
-            && let Some(path) = self.recording.take()
+            && let Some(path) = self.record_to.take()
+            && let Some(authority) = self.node.authority(0)
         {
-            match Output::new_file(&path) {
-                Ok(output) => self.outputs.push(output),
+            match Recording::create(&path, authority.clone()) {
+                Ok((recording, output)) => self.record(recording, output),
                 Err(error) => run.end = Some(End::OutputFailed(Arc::new(error))),
             }
         }
+    }
+
+    fn record(&mut self, recording: Recording, output: Output) {
+        self.outputs.push(output);
+        self.recording = Some(recording);
+    }
+
+    /// Goes on with a recording that the user asked for before the tool was started anew.
+    ///
+    /// # Errors
+    ///
+    /// What [`Recording::resume`] says.
+    pub fn resume_recording(&mut self, path: &Path) -> io::Result<()> {
+        let Some(authority) = self.node.authority(0) else {
+            return Ok(());
+        };
+        let (recording, output, span) = Recording::resume(path, authority.clone())?;
+        self.record(recording, output);
+        self.node
+            .resume_recording(0, span.map(|span| (span.first, span.end)));
+        Ok(())
+    }
+
+    /// The player of the recording is through with a munro.
+    pub(super) fn on_filed(&mut self, run: &mut Run, munro: Filed, sealed: Option<Bytes>) {
+        let written = self.recording.as_mut().map(|it| it.file(munro, sealed));
+        if let Some(Err(error)) = written {
+            self.end_recording(run, &error);
+        }
+    }
+
+    /// Somebody fetches what the window has no more.
+    pub(super) fn on_load(&self, from: MunroIndex, most: usize) {
+        if let Some(recording) = &self.recording {
+            recording.load(from, most);
+        }
+    }
+
+    /// Munros of the recording are here.
+    pub(super) fn on_loaded(&mut self, Loaded { from, slots }: Loaded) {
+        let now = self.clock.now();
+        self.node.loaded(now, 0, from, slots);
+    }
+
+    /// The disk is full, or worse: what is there can still be fetched, and the stream goes on.
+    pub(super) fn end_recording(&mut self, run: &mut Run, error: &io::Error) {
+        let Some(recording) = &mut self.recording else {
+            return;
+        };
+        let (path, why) = (recording.path().display(), reason(error));
+        let text = format!("the recording ends here: cannot write {path}: {why}");
+        recording.stop_writing();
+        self.outputs.clear();
+        self.blocking = false;
+        run.held = None;
+        self.node.end_recording(0);
+        self.reporter.warn(self.clock.now(), 0, "record", &text);
     }
 
     /// Reads the list of the user's keys again; one that cannot be read leaves the old one standing.

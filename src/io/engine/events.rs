@@ -21,6 +21,8 @@ impl Engine {
             match event {
                 Event::Playout { swarm, release } => self.on_release(run, now, swarm, release),
                 Event::Sealed { swarm } => self.on_sealed(run, now, swarm),
+                Event::Filed { munro, sealed, .. } => self.on_filed(run, *munro, sealed),
+                Event::Load { from, most, .. } => self.on_load(from, most),
                 event => self.on_event(run, now, event),
             }
         }
@@ -47,9 +49,7 @@ impl Engine {
                     self.node.pause_playout(swarm, true);
                     return;
                 }
-                for output in &self.outputs {
-                    output.offer(media.clone());
-                }
+                self.offer(&media);
             }
             Release::Lost { range, chunk_count } => {
                 self.reporter
@@ -75,10 +75,17 @@ impl Engine {
             && !self.outputs.iter().any(Output::is_full)
             && let Some(media) = run.held.take()
         {
-            for output in &self.outputs {
-                output.offer(media.clone());
-            }
+            self.offer(&media);
             self.node.pause_playout(0, false);
+        }
+    }
+
+    fn offer(&mut self, media: &MediaOut) {
+        for output in &self.outputs {
+            output.offer(media.clone());
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.note_media(media.bytes.len());
         }
     }
 
@@ -161,7 +168,10 @@ impl Engine {
                 let told = AnswerTaken { answer, taken };
                 self.on_answered(run, now, swarm, addr, peer, told);
             }
-            Event::Playout { .. } | Event::Sealed { .. } => {}
+            Event::Playout { .. }
+            | Event::Sealed { .. }
+            | Event::Filed { .. }
+            | Event::Load { .. } => {}
         }
     }
 

@@ -324,7 +324,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// What [`new_file`](Self::new_file) would say.
+    /// That it is there, or its directory is not.
     pub fn check_new_file(path: &Path) -> Result<(), OpenError> {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
         let why = if fs::symlink_metadata(path).is_ok() {
@@ -340,13 +340,12 @@ impl Output {
         )))
     }
 
-    /// Makes a file and writes all that is offered to it.
+    /// Writes all that is offered to an open file, from where it stands on.
     ///
     /// # Errors
     ///
-    /// When it is there already, or cannot be made.
-    pub fn new_file(path: &Path) -> io::Result<Self> {
-        let file = writer::create(path, false)?;
+    /// When there can be no thread for it.
+    pub fn to_file(file: File) -> io::Result<Self> {
         let options = OutputOptions {
             blocking: true,
             ..OutputOptions::default()

@@ -6,13 +6,13 @@ use super::*;
 use crate::wire::control::{Answer, ControlBody, WatchAnswer};
 use crate::wire::extension::Control;
 
-const CLONE: u16 = 2;
-const PHONE: u16 = 3;
+pub(super) const CLONE: u16 = 2;
+pub(super) const PHONE: u16 = 3;
 const STRANGER: u16 = 4;
 const CONTROL: u8 = 79;
 
 /// The key of a node that has one.
-fn own_key(name: u16) -> SigningKey {
+pub(super) fn own_key(name: u16) -> SigningKey {
     SigningKey::from_seed_ed25519([name as u8; 32])
 }
 
@@ -25,7 +25,7 @@ fn auth(name: u16) -> Auth {
     }
 }
 
-fn with_key(role: Role, name: u16, parents: &[u16]) -> Config {
+pub(super) fn with_key(role: Role, name: u16, parents: &[u16]) -> Config {
     let mut config = config(role, name, parents, 0);
     config.auth = Some(auth(name));
     config.swarms[0].from = StartFrom::Oldest;
@@ -72,11 +72,11 @@ fn answers(table: &Table, name: u16) -> Vec<(Answer, bool)> {
 }
 
 impl Table {
-    fn node(&mut self, name: u16) -> &mut Node {
+    pub(super) fn node(&mut self, name: u16) -> &mut Node {
         self.nodes.get_mut(&name).unwrap()
     }
 
-    fn answer(&mut self, answer: Answer) {
+    pub(super) fn answer(&mut self, answer: Answer) {
         let now = self.now;
         self.node(PHONE).answer(now, 0, answer);
         self.settle();
