@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_p2ps_tracker_global_optspecs
-    string join \n insecure-http tariff= tls-cert= tls-key= placement= networks= session-length= graph= hub-cap= listen= bind-dev= 4/ipv4 6/ipv6 key-life= admin-token-file= store= state-dir= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
+    string join \n insecure-http tariff= tls-cert= tls-key= placement= networks= session-length= graph= hub-cap= listen= bind-dev= 4/ipv4 6/ipv6 key-life= admin-token-file= store= state-dir= tls-ca= stats= stats-interval= metrics= config= print-config check-config dry-run on-ready= on-exit= ready-fd= pid-file= seed= log-level= log-format= v/verbose q/quiet no-progress h/help V/version
 end
 
 function __fish_p2ps_tracker_needs_command
@@ -39,8 +39,9 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l listen -d 'Ad
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l bind-dev -d 'Use this network interface only' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l key-life -d 'How long one key of a sealed channel is used: 10s to 7d. When a user is revoked there is a new one at once' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l admin-token-file -d 'Let nobody read contracts, the ledger, or tables without a session, but who shows the token in this file (one word, mode 0600) as Authorization: Bearer; read again on HUP. Without it every process of this machine may' -r -F
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l stats -d 'Write records (JSON lines) to -, fd:N, PATH, unix:PATH or udp://HOST:PORT. Repeatable' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l stats-interval -d 'Time between interval records: 100ms to 1h' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l metrics -d 'Serve Prometheus metrics over HTTP at this address' -r
@@ -79,36 +80,44 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not 
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -f -a "list" -d 'Print every user'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and not __fish_seen_subcommand_from add list revoke" -f -a "revoke" -d 'Forget a user; tickets it holds are not honoured any more'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l role -d 'What the user may do: watch, serve, publish. Repeatable [default: watch]' -r
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand user; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -f -a "close" -d 'Let only users join a channel'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -f -a "open" -d 'Let everybody join a channel'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and not __fish_seen_subcommand_from close open list" -f -a "list" -d 'Print every closed channel'
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from close" -s h -l help -d 'Print help'
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from open" -s h -l help -d 'Print help'
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand channel; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l since -d 'From when on: a time such as 2026-11-21T20:00:00Z, or how long ago, such as 30d' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l user -d 'Only what this account or user bought, sold, paid or was paid' -r
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand contracts" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l since -d 'From when on: a time such as 2026-11-21T20:00:00Z, or how long ago, such as 30d' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l user -d 'Only what this account or user bought, sold, paid or was paid' -r
-complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB for several trackers that are one [default: tracker.redb in the state directory]' -r
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l store -d 'Where durable state is kept: redb:PATH, mem:, or redis://HOST:PORT/DB (rediss:// behind TLS) for several trackers that are one [default: tracker.redb in the state directory]' -r
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l state-dir -d 'Directory for durable state [default: $STATE_DIRECTORY, else $XDG_STATE_HOME/p2ps]' -r -F
+complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -l tls-ca -d 'Trust a rediss store whose certificate these authorities (PEM) signed, in place of the usual ones' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand ledger" -s h -l help -d 'Print help'
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_using_subcommand completions" -s h -l help -d 'Print help'

@@ -164,6 +164,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::value::StoreUrl;
 
     const ENTRY: &str = r#"{"ts":"2026-11-21T20:00:00.000000Z","contract":1,"from":"ann","to":"provider",
         "amount":"0.60","reason":"charge","reference":null}"#;
@@ -172,7 +173,10 @@ mod tests {
 
     fn books(table: Table) -> Books {
         Books {
-            store: StoreUrl::Memory,
+            state: State {
+                store: StoreUrl::Memory,
+                tls_ca: None,
+            },
             table,
             since: None,
             user: None,

@@ -8,10 +8,10 @@ mod events;
 mod report;
 mod source;
 mod trackers;
+mod waits;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ pub use trackers::{Found, NotFound, Rendezvous, find_channel};
 use super::clock::Clock;
 use super::lifecycle::Lifecycle;
 use super::media::{Input, MediaOut, Outcome, Output, Tally};
-use super::recording::{Loaded, Recording};
+use super::recording::Recording;
 use super::signal::{Signal, Signals};
 use super::timer::Timer;
 use super::udp::{KernelDrops, Received, Udp};
@@ -349,7 +349,7 @@ impl Engine {
             signal = signals.next() => self.on_signal(run, signal, lifecycle),
             () = dial.ready() => self.receive(run),
             () = listen.ready() => self.receive(run),
-            media = next_media(input), if watches_media => self.on_media(run, media),
+            media = waits::next_media(input), if watches_media => self.on_media(run, media),
             Some(answer) = run.answers.recv() => {
                 let now = self.clock.now();
                 if let Some(rendezvous) =
@@ -358,16 +358,16 @@ impl Engine {
                     rendezvous.handle(now, answer);
                 }
             }
-            outcome = first_ended(outputs), if !outputs.is_empty() => self.on_output_end(run, outcome),
-            outcome = tee_ended(tee), if tee.is_some() => {
+            outcome = waits::first_ended(outputs), if !outputs.is_empty() => self.on_output_end(run, outcome),
+            outcome = waits::tee_ended(tee), if tee.is_some() => {
                 // The stream matters more than its copy: the tee is let go, unless it is why the tool runs.
                 if let Outcome::Failed(error) = &outcome {
                     tracing::warn!("cannot write --tee output: {error}");
                 }
                 self.tee = None;
             }
-            () = first_ready(outputs), if full => {}
-            loaded = next_loaded(recording), if recording.is_some() => self.on_loaded(loaded),
+            () = waits::first_ready(outputs), if full => {}
+            loaded = waits::next_loaded(recording), if recording.is_some() => self.on_loaded(loaded),
             () = run.timer.rings() => {
                 let now = self.clock.now();
                 if run.listen_at.is_some_and(|at| now >= at) {
@@ -540,61 +540,6 @@ fn take(node: &mut Node, clock: &Clock, port: Port, received: Received) {
         received.train,
         received.stride,
     );
-}
-
-async fn next_media(input: &mut Option<Input>) -> Option<std::io::Result<bytes::Bytes>> {
-    match input {
-        Some(input) => input.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_loaded(recording: &mut Option<Recording>) -> Loaded {
-    match recording {
-        Some(recording) => recording.loaded().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn tee_ended(tee: &Option<Output>) -> Outcome {
-    match tee {
-        Some(output) => output.ended().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The first output that ended, and how.
-async fn first_ended(outputs: &[Output]) -> (usize, Outcome) {
-    let waits = outputs
-        .iter()
-        .enumerate()
-        .map(|(index, output)| Box::pin(async move { (index, output.ended().await) }));
-    futures_first(waits.collect()).await
-}
-
-/// The first output that has room again.
-async fn first_ready(outputs: &[Output]) {
-    let full: Vec<_> = outputs
-        .iter()
-        .filter(|output| output.is_full())
-        .map(|output| Box::pin(output.ready()))
-        .collect();
-    if !full.is_empty() {
-        futures_first(full).await;
-    }
-}
-
-/// The first of several futures to be done.
-async fn futures_first<F: Future + Unpin>(mut waits: Vec<F>) -> F::Output {
-    std::future::poll_fn(|context| {
-        for wait in &mut waits {
-            if let std::task::Poll::Ready(output) = Pin::new(wait).poll(context) {
-                return std::task::Poll::Ready(output);
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await
 }
 
 /// A node's name for people.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::parents::START_TRIES;
 use super::push::{Hashes, encode_hashes, send};
 use super::repair::{MUNRO_GAP_MAX, give_up_at, note_gap};
+use super::subscribe::START_TRIES;
 use super::swarm::Swarm;
 use super::{Node, StartFrom};
 use crate::chunk::ChunkRange;

@@ -9,6 +9,7 @@ mod archive;
 mod calls;
 mod channels;
 pub mod check;
+mod children;
 pub mod config;
 mod control;
 mod ends;
@@ -28,6 +29,7 @@ mod repair;
 mod report;
 mod shares;
 mod source;
+mod subscribe;
 mod swarm;
 
 use std::collections::VecDeque;

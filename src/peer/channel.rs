@@ -172,7 +172,9 @@ impl RemoteStatus {
     pub fn path_of(&self, substream: u8) -> &[PeerId] {
         let mut paths = self.paths.iter();
         let found = paths.find(|(along, _)| along.contains(substream));
-        found.or(self.paths.first()).map_or(&[], |(_, path)| path)
+        found
+            .or_else(|| self.paths.first())
+            .map_or(&[], |(_, path)| path)
     }
 }
 

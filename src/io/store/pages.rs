@@ -34,7 +34,7 @@ pub struct Pages {
 enum From {
     Nothing,
     File(FileRows),
-    Shared(Place),
+    Shared(Box<Place>),
     /// A tracker that runs, by its socket; and what to say when there is none.
     Tracker(PathBuf, StoreError),
 }
@@ -48,7 +48,7 @@ impl Pages {
     pub fn open(url: &StoreUrl, table: Table) -> Result<Self, StoreError> {
         let from = match url {
             StoreUrl::Memory => From::Nothing,
-            StoreUrl::Redis(url) => From::Shared(Place::new(url)?),
+            StoreUrl::Redis(url) => From::Shared(Box::new(Place::new(url)?)),
             StoreUrl::Redb(path) => {
                 let there = path.symlink_metadata();
                 there.map_err(|error| StoreError::open(path, &error))?;
