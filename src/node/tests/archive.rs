@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::notice::{CLONE, PHONE, own_key, with_key};
 use super::*;
+use crate::seal::{EpochId, EpochKey, SALT_BYTES};
 use crate::store::MunroIndex;
 use crate::store::filed::Filed;
 use crate::wire::control::Answer;
@@ -35,9 +36,12 @@ impl Disk {
                     release: Release::Media { payload, .. },
                     ..
                 } => self.media.extend_from_slice(&payload),
-                Event::Filed { munro, .. } if !self.is_full => {
-                    let start = self.media.len() - munro.media_bytes() as usize;
-                    let bytes = Bytes::copy_from_slice(&self.media[start..]);
+                Event::Filed { munro, sealed, .. } if !self.is_full => {
+                    let played = || {
+                        let start = self.media.len() - munro.media_bytes() as usize;
+                        Bytes::copy_from_slice(&self.media[start..])
+                    };
+                    let bytes = sealed.unwrap_or_else(played);
                     self.munros.push((*munro, bytes));
                 }
                 Event::Load { from, most, .. } => self.load(table, from, most),
@@ -109,8 +113,19 @@ fn start_clone(table: &mut Table, kept: Option<Option<(MunroIndex, MunroIndex)>>
 
 /// A clone that was told to record, and has recorded three times what its window holds.
 fn recorded() -> (Table, Disk, Vec<u8>) {
+    recorded_of(None)
+}
+
+/// The same, of a source that seals with this key, which the clone does not have.
+fn recorded_of(seal: Option<(EpochId, EpochKey)>) -> (Table, Disk, Vec<u8>) {
     let (mut table, mut disk, mut sent) = (Table::new(), Disk::default(), Vec::new());
-    table.add(1, config(Role::Source, 1, &[], 0));
+    let mut studio = config(Role::Source, 1, &[], 0);
+    let source = studio.swarms[0].source.as_mut().unwrap();
+    source.seal = seal.is_some().then_some([3; SALT_BYTES]);
+    table.add(1, studio);
+    if let Some((epoch, key)) = seal {
+        table.node(1).set_seal_keys(0, &[(epoch, key)], Some(epoch));
+    }
     start_clone(&mut table, None);
     table.add(PHONE, with_key(Role::Peer, PHONE, &[CLONE]));
     table.node(PHONE).hold_back(0);
@@ -322,4 +337,19 @@ fn munros_that_are_due_at_once_are_kept_apart() {
         assert!(restored.is_some(), "{}", filed.index.get());
     }
     assert!(disk.media == sent, "all of it");
+}
+
+#[test]
+fn a_clone_without_the_key_keeps_sealed_chunks_for_those_who_have_it() {
+    let key = (EpochId::new(1).unwrap(), EpochKey::from_bytes([9; 32]));
+    let (mut table, mut disk, sent) = recorded_of(Some(key.clone()));
+    disk.end(&mut table);
+    assert!(disk.media.is_empty(), "it cannot read any");
+    table.nodes.remove(&1);
+    restart(&mut table, &mut disk);
+    fetch(&mut table);
+    table.node(PHONE).set_seal_keys(0, &[key], None);
+    disk.run(&mut table, 4 * SECOND);
+    assert_played(&table, &sent, "all of it");
+    assert_ended(&table);
 }
