@@ -23,7 +23,7 @@ impl TicketOffice {
         self.seals.set_shared();
     }
 
-    /// Takes what a store that others share holds now under the key of one row of [`Table::Keys`].
+    /// Takes what a store that others share holds now under the key of one row of secrets.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl TicketOffice {
         gets_keys.then_some((channel, reader))
     }
 
-    /// Looks whether the store has to be asked before somebody who was admitted is answered: see [`Seals::propose`].
+    /// Looks whether the store has to be asked before somebody who was admitted is answered: see `Seals::propose`.
     pub fn propose(&mut self, now: Instant, visit: &Visit<'_>, user: &str) -> bool {
         let now_s = self.unix(now);
         let reader = self.reader(visit, user);
@@ -68,7 +68,7 @@ impl TicketOffice {
         self.seals.poll_proposal()
     }
 
-    /// Takes what came of a proposal: see [`Seals::agreed`].
+    /// Takes what came of a proposal: see `Seals::agreed`.
     ///
     /// # Errors
     ///
