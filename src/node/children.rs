@@ -201,7 +201,7 @@ impl Node {
         if blocks.iter().any(|(_, path)| path.len() >= PATH_MAX) {
             return (SubscribeReply::DEPTH, Parts::NONE);
         }
-        if !channel.is_child() && self.slots_free() == 0 {
+        if !channel.is_child() && !self.has_room_for(channel.swarm, granted) {
             return (SubscribeReply::FULL, Parts::NONE);
         }
         (SubscribeReply::OK, granted)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::push::send;
+use super::swarm::Swarm;
 use super::{Event, Loss, Node, Port};
 use crate::chunk::{Layout, Parts};
 use crate::ids::PeerId;
@@ -25,6 +26,15 @@ const ACK_WAIT: Duration = Duration::from_secs(1);
 /// Ways that substreams may come.
 const PATH_BLOCKS_MAX: usize = Layout::SUBSTREAMS_MAX as usize;
 
+/// A whole stream.
+const EIGHTHS: u64 = Layout::SUBSTREAMS_MAX as u64;
+
+/// How much of a stream some substreams are.
+fn eighths_of(swarm: &Swarm, parts: Parts) -> u64 {
+    let layout = swarm.layout.unwrap_or_default();
+    u64::from(parts.common(layout.all()).count()) * EIGHTHS / u64::from(layout.substreams())
+}
+
 impl Node {
     /// What we say about ourselves.
     pub(super) fn hello(&self) -> Extension {
@@ -46,18 +56,51 @@ impl Node {
             return 0;
         }
         let mut free = self.children_max.saturating_sub(self.child_count());
-        if let Some(limit) = self.upload_limit_bps {
-            let each = self
+        if let Some(eighths) = self.eighths_free() {
+            // A child that takes a part needs no more than that.
+            let least = self
                 .swarms
                 .iter()
-                .map(|swarm| swarm.rate_bps)
-                .max()
-                .unwrap_or(0)
-                .max(1);
-            let fits = usize::try_from(limit / each).unwrap_or(usize::MAX);
-            free = free.min(fits.saturating_sub(self.child_count()));
+                .map(|swarm| eighths_of(swarm, Parts::one(0)))
+                .min();
+            let whole = usize::try_from(eighths / EIGHTHS).unwrap_or(usize::MAX);
+            let some = usize::from(eighths >= least.unwrap_or(EIGHTHS));
+            free = free.min(whole.max(some));
         }
         u16::try_from(free).unwrap_or(u16::MAX)
+    }
+
+    /// Whether a remote that wants these substreams of a stream could have them beside what others have.
+    pub(super) fn has_room_for(&self, index: usize, parts: Parts) -> bool {
+        let needed = self
+            .swarms
+            .get(index)
+            .map_or(EIGHTHS, |swarm| eighths_of(swarm, parts));
+        !self.draining
+            && self.child_count() < self.children_max
+            && self.eighths_free().is_none_or(|free| free >= needed)
+    }
+
+    /// What the limit of the upload leaves, in eighths of a stream.
+    fn eighths_free(&self) -> Option<u64> {
+        let limit = self.upload_limit_bps?;
+        let rates = self.swarms.iter().map(|swarm| swarm.rate_bps);
+        let rate = rates.max().unwrap_or(0).max(1);
+        let taken = self.swarms.iter().map(|swarm| {
+            if swarm.layout.is_none_or(|layout| layout == Layout::WHOLE) {
+                return swarm.children.len() as u64 * EIGHTHS;
+            }
+            let children = swarm
+                .children
+                .iter()
+                .filter_map(|&at| self.channels.get(at));
+            let children = children.filter_map(|it| it.subscriber.as_ref());
+            children
+                .map(|child| eighths_of(swarm, child.parts))
+                .sum::<u64>()
+        });
+        let all = limit.saturating_mul(EIGHTHS) / rate;
+        Some(all.saturating_sub(taken.sum()))
     }
 
     pub(super) fn on_extension(

@@ -250,3 +250,30 @@ fn whoever_learns_of_the_layout_late_gets_everything_and_then_its_parts() {
     assert_eq!(lost.count(), 0);
     table.finish_at(10, &sent);
 }
+
+#[test]
+fn whoever_has_room_for_a_part_alone_takes_nobody_for_more() {
+    let (mut table, mut sent) = world(4, &[2], 1000);
+    let mut small = config(Role::Peer, 8, &[2], 1000);
+    small.swarms[0].description = described(4);
+    // 8 Mbit/s and what goes with it: two substreams of four, and not three.
+    small.upload_limit_bps = Some(5_000_000);
+    table.add(8, small);
+    let now = table.now;
+    let named = [2, 8].map(|name| addr(name, Port::Listen));
+    table
+        .nodes
+        .get_mut(&9)
+        .unwrap()
+        .set_candidates(now, 0, &named);
+    table.stream(1, &mut sent, 3 * SECOND);
+    assert_eq!(table.nodes[&8].slots_free(), 1);
+    table.share(9, &[(2, 0b0001), (8, 0b1110)]);
+    table.stream(1, &mut sent, 2 * SECOND);
+    assert!(table.pushed(9).is_empty(), "three are too much");
+    table.share(9, &[(2, 0b0011), (8, 0b1100)]);
+    table.stream(1, &mut sent, 3 * SECOND);
+    assert_eq!(table.pushed(9), [(2, 0b0011), (8, 0b1100)].into());
+    assert_eq!(table.nodes[&8].slots_free(), 0);
+    table.finish_at(9, &sent);
+}
