@@ -53,6 +53,8 @@ pub struct Member {
     pub role: Role,
     /// Whether others can be told where it is.
     pub is_listed: bool,
+    /// Whether it can get a stream from several parents.
+    pub takes_shares: bool,
     /// Level below the source, which is at 1; none while it has no parent.
     pub depth: Option<u16>,
     /// `peer_id` of its parent.

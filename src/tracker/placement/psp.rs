@@ -11,7 +11,7 @@
 //! | `measure` | who supports, with how much; what the model says |
 //! | `servers` | which cluster a server serves, the way to it, and load moved between servers |
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +84,8 @@ struct Session {
     /// Later ones are larger.
     number: u64,
     since: Instant,
+    /// When it should have found the parents that it was given.
+    settles: Instant,
     cluster: Arc<str>,
     redirect: Option<Redirect>,
     /// Supporters first.
@@ -98,6 +100,7 @@ struct Viewer {
     id: Arc<str>,
     ip: IpAddr,
     is_listed: bool,
+    takes_shares: bool,
     has_slots: bool,
     depth: Option<u16>,
     uplink_kbps: Option<u64>,
@@ -304,6 +307,7 @@ impl Psp {
                 id: Arc::clone(&member.id),
                 ip: member.ip,
                 is_listed: member.is_listed,
+                takes_shares: member.takes_shares,
                 has_slots,
                 depth: member.depth,
                 uplink_kbps: member.uplink_kbps,
@@ -396,12 +400,13 @@ impl Placement for Psp {
             let parents = self.server_move(now, swarm, no);
             return parents.into_iter().map(Choice::to).collect();
         }
-        let unmet: BTreeSet<PeerNo> = self.unmet(swarm, no).into_iter().collect();
-        let session = self
+        let unmet = self.unmet(swarm, no);
+        let viewer = self
             .swarms
             .get_mut(swarm)
-            .and_then(|entry| entry.viewers.get_mut(&no)?.session.as_mut());
-        let Some(session) = session else {
+            .and_then(|entry| entry.viewers.get_mut(&no))
+            .filter(|viewer| viewer.depth.is_some());
+        let Some(session) = viewer.and_then(|viewer| viewer.session.as_mut()) else {
             return Vec::new();
         };
         session.unmet = match unmet.is_empty() {

@@ -86,6 +86,8 @@ impl Registry {
             channel: name.cloned(),
             role: peer.role.unwrap_or(Role::Peer),
             is_listed: peer.addr.is_some(),
+            // A relay passes on all of it, and RFC 7846 knows no substreams.
+            takes_shares: peer.is_ours && peer.role == Some(Role::Peer),
             depth: peer.depth,
             parent: peer.parent.clone(),
             parents: peer.parents.clone(),

@@ -42,17 +42,40 @@ impl Psp {
                 self.supply_again(now, swarm, asker, &BTreeSet::new());
                 return Ok(());
             }
-            if now.since(session.since) < SETTLING {
+            if now < session.settles {
                 return Ok(());
             }
-            // Its parents gave it nothing: it is let in again, elsewhere if need be.
-            if let Some(share) = session.parent() {
-                self.unreached
-                    .insert((asker, share.from), now + super::AVOIDED);
+            let (first, shares) = (session.parent(), session.shares.len());
+            let unmet = self.unmet(swarm, asker);
+            let is_fed = !unmet.is_empty() && unmet.len() < shares;
+            let lost = match first {
+                // Some go on giving: others are found for the rest.
+                _ if is_fed => unmet,
+                // Its parents gave it nothing: it is let in again, elsewhere if need be.
+                first => first.into_iter().map(|share| share.from).collect(),
+            };
+            for from in &lost {
+                self.unreached.insert((asker, *from), now + super::AVOIDED);
+            }
+            if is_fed {
+                self.settle(now, swarm, asker);
+                self.supply_again(now, swarm, asker, &lost);
+                return Ok(());
             }
             self.release(now, swarm, asker);
         }
         self.admit(now, swarm, asker)
+    }
+
+    /// Gives a session time to find its parents.
+    fn settle(&mut self, now: Instant, swarm: &str, asker: PeerNo) {
+        let viewer = self
+            .swarms
+            .get_mut(swarm)
+            .and_then(|entry| entry.viewers.get_mut(&asker));
+        if let Some(session) = viewer.and_then(|viewer| viewer.session.as_mut()) {
+            session.settles = now + SETTLING;
+        }
     }
 
     fn admit(&mut self, now: Instant, swarm: &Arc<str>, asker: PeerNo) -> Result<(), Refused> {
@@ -139,6 +162,7 @@ impl Psp {
             viewer.session = Some(Session {
                 number,
                 since: now,
+                settles: now + SETTLING,
                 cluster: Arc::clone(cluster),
                 redirect,
                 shares: Vec::new(),
@@ -231,6 +255,7 @@ impl Psp {
     ) -> Option<Vec<Share>> {
         let stream = self.stream(swarm);
         let entry = self.swarms.get(swarm)?;
+        let viewer = entry.viewers.get(&asker)?;
         let (mut shares, mut missing) = (Vec::new(), wanted);
         for (no, free) in self.supporters(now, swarm, asker, cluster) {
             if stream.within(missing, free) == 0 {
@@ -239,7 +264,7 @@ impl Psp {
             // Looked at last: it walks up a path.
             let looped = entry.through(no, asker, missing);
             let mask = stream.within(missing & !looped, free);
-            if mask != 0 {
+            if mask != 0 && (viewer.takes_shares || mask == wanted) {
                 shares.push(Share {
                     from: no,
                     mask,
@@ -257,7 +282,7 @@ impl Psp {
             missing = wanted;
         }
         let rest = stream.kbps(missing);
-        let ip = entry.viewers.get(&asker)?.ip;
+        let ip = viewer.ip;
         let server = self.servers_of(swarm, cluster).into_iter().find(|no| {
             self.free_kbps(now, *no) >= rest
                 && self.can_reach(now, asker, *no)

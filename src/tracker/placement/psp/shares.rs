@@ -252,17 +252,13 @@ impl Psp {
     }
 
     /// Those who give a viewer less than it was given there, as it says; none of a session that is not complete.
-    pub(super) fn unmet(&self, swarm: &str, no: PeerNo) -> Vec<PeerNo> {
+    pub(super) fn unmet(&self, swarm: &str, no: PeerNo) -> BTreeSet<PeerNo> {
         let stream = self.stream(swarm);
         let Some(entry) = self.swarms.get(swarm) else {
-            return Vec::new();
+            return BTreeSet::new();
         };
-        let viewer = entry
-            .viewers
-            .get(&no)
-            .filter(|viewer| viewer.depth.is_some());
-        let (Some(viewer), Some(feeds)) = (viewer, entry.feeds.get(&no)) else {
-            return Vec::new();
+        let (Some(viewer), Some(feeds)) = (entry.viewers.get(&no), entry.feeds.get(&no)) else {
+            return BTreeSet::new();
         };
         let shares = match &viewer.session {
             Some(session) if given(&session.shares) == stream.whole() => &session.shares[..],

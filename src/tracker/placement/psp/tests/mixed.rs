@@ -1,5 +1,7 @@
 //! A stream in parts: supporters give what they can, the server the rest, and each what it was given.
 
+use std::collections::BTreeSet;
+
 use super::super::shares::{Stream, given};
 use super::*;
 use crate::rng::{Rng, Seed};
@@ -132,6 +134,38 @@ fn another_takes_the_place_of_one_and_the_rest_stays() {
     }
     assert_eq!(town.log(), [line]);
     assert_eq!(shares(&report(&mut town, "v4", &without)), [""; 0]);
+}
+
+#[test]
+fn who_lost_the_one_that_pushes_hashes_keeps_the_others() {
+    let mut town = quarters(true);
+    town.join("10.1.0.2", "s2", FILM, serving("east", 9000, 10));
+    helpers(&mut town, &[300, 300]);
+    let answer = town.join("10.1.0.13", "v3", FILM, viewer());
+    assert_eq!(shares(&answer), ["s2:1100", "v1:0001", "v2:0010", "s1"]);
+    let lost = || RequestExt {
+        depth: None,
+        ..sharing(&[("v1", 1), ("v2", 2)])
+    };
+    let found = town.find("10.1.0.13", "v3", FILM, lost());
+    assert_eq!(shares(&found), shares(&answer), "it is still on its way");
+    town.wait(4000);
+    for (ip, server) in [("10.1.0.1", "s1"), ("10.1.0.2", "s2")] {
+        town.report(ip, server, FILM, serving("east", 9000, 10));
+    }
+    let moved = ["s1:1100", "v1:0001", "v2:0010", "s2"];
+    for _ in 0..2 {
+        let found = town.find("10.1.0.13", "v3", FILM, lost());
+        assert_eq!(shares(&found), moved);
+    }
+}
+
+#[test]
+fn a_relay_gets_all_from_one() {
+    let mut town = quarters(true);
+    helpers(&mut town, &[300, 300]);
+    let answer = town.join("10.1.0.13", "r1", FILM, role(Role::Relay));
+    assert_eq!(shares(&answer), ["s1"]);
 }
 
 #[test]
@@ -302,6 +336,7 @@ impl Crowd {
             substreams: None,
             role,
             is_listed: true,
+            takes_shares: !no.is_multiple_of(6),
             depth: None,
             parent: None,
             parents: Vec::new(),
@@ -454,6 +489,10 @@ impl Crowd {
                 self.psp.settings.mix || servers == 0 || shares.len() == 1,
                 "{shares:?}"
             );
+            assert!(
+                !no.0.is_multiple_of(6) || shares.len() <= 1,
+                "{no:?}: {shares:?}"
+            );
             for share in shares {
                 *promised.entry(share.from).or_default() += share.kbps;
             }
@@ -490,7 +529,7 @@ impl Crowd {
 fn whatever_happens_shares_are_whole_disjoint_and_without_rings() {
     for seed in 0..24 {
         let substreams = [1, 2, 4, 8][(seed % 4) as usize];
-        let mut crowd = Crowd::new(seed, seed % 3 != 0, substreams);
+        let mut crowd = Crowd::new(seed, !seed.is_multiple_of(3), substreams);
         let mut shared = 0;
         for _ in 0..250 {
             let viewers: Vec<u64> = crowd.viewers.keys().copied().collect();
