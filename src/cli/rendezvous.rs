@@ -80,10 +80,15 @@ fn read<T, E: ToString>(
 pub(super) fn placement(settings: &tracker::Placement) -> Result<Box<dyn Placement>, CliError> {
     Ok(match settings {
         tracker::Placement::List => Box::new(Listed),
-        tracker::Placement::Psp { networks, session } => {
+        tracker::Placement::Psp {
+            networks,
+            session,
+            mix,
+        } => {
             let networks = read("--networks", networks.as_deref(), Networks::from_toml)?;
             let default = psp::Settings::default();
             Box::new(Psp::new(psp::Settings {
+                mix: *mix,
                 networks: networks.unwrap_or_default(),
                 session: session.unwrap_or(default.session),
                 ..default
@@ -439,6 +444,7 @@ mod tests {
         let psp = |networks| tracker::Placement::Psp {
             networks: Some(networks),
             session: None,
+            mix: true,
         };
         let balanced = |graph| tracker::Placement::Balanced {
             graph: Some(graph),
