@@ -75,7 +75,7 @@ _p2ps__tracker() {
                     return 0
                     ;;
                 --placement)
-                    COMPREPLY=($(compgen -W "list psp balanced star" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "list psp psp-strict balanced star" -- "${cur}"))
                     return 0
                     ;;
                 --networks)

@@ -28,7 +28,8 @@ complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tariff -d 'Se
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-cert -d 'Serve HTTPS with this certificate chain (PEM, our own first); read again on HUP' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l tls-key -d 'Private key of the certificate (PEM, mode 0600)' -r -F
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l placement -d 'Whom newcomers are sent to' -r -f -a "list\t'Whoever has free slots, nearest to the source first'
-psp\t'Supporting viewers of the nearest cluster, then its server, then another cluster'
+psp\t'Supporting viewers of the nearest cluster, its server for what they lack, then another cluster'
+psp-strict\t'The same, with every viewer from supporting viewers alone or from a server alone'
 balanced\t'A place in a balanced tree of six levels'
 star\t'The source, all of them'"
 complete -c p2ps-tracker -n "__fish_p2ps_tracker_needs_command" -l networks -d 'Where addresses are (subnet, AS, country, cluster), and links between clusters: a TOML file, for psp; read again on HUP' -r -F

@@ -346,10 +346,11 @@ mod tests {
                 "--hub-cap changes nothing: add --placement balanced",
             ),
             (&["--placement", "psp", "--networks", "n.toml"], ""),
+            (&["--placement", "psp-strict", "--networks", "n.toml"], ""),
             (&["--placement", "balanced", "--hub-cap", "3"], ""),
             (
                 &["--placement", "tree"],
-                "bad --placement \"tree\": need list, psp, balanced or star",
+                "bad --placement \"tree\": need list, psp, psp-strict, balanced or star",
             ),
         ] {
             assert_eq!(says::<tracker::Args>(arguments), expected, "{arguments:?}");

@@ -81,11 +81,16 @@ fn read<T, E: ToString>(
 pub(super) fn placement(settings: &tracker::Placement) -> Result<Box<dyn Placement>, CliError> {
     Ok(match settings {
         tracker::Placement::List => Box::new(Listed),
-        tracker::Placement::Psp { networks, session } => {
+        tracker::Placement::Psp {
+            networks,
+            session,
+            mix,
+        } => {
             let read = |path| read("--networks", path, Networks::from_toml);
             let networks = networks.as_deref().map(read).transpose()?;
             let default = psp::Settings::default();
             Box::new(Psp::new(psp::Settings {
+                mix: *mix,
                 networks: networks.unwrap_or_default(),
                 session: session.unwrap_or(default.session),
                 ..default
@@ -546,6 +551,7 @@ mod tests {
         let psp = |networks| tracker::Placement::Psp {
             networks: Some(networks),
             session: None,
+            mix: true,
         };
         let balanced = |graph| tracker::Placement::Balanced {
             graph: Some(graph),

@@ -311,8 +311,10 @@ pub enum Rule {
     /// Whoever has free slots, nearest to the source first.
     #[default]
     List,
-    /// Supporting viewers of the nearest cluster, then its server, then another cluster.
+    /// Supporting viewers of the nearest cluster, its server for what they lack, then another cluster.
     Psp,
+    /// The same, with every viewer from supporting viewers alone or from a server alone.
+    PspStrict,
     /// A place in a balanced tree of six levels.
     Balanced,
     /// The source, all of them.
@@ -330,6 +332,8 @@ pub enum Placement {
         networks: Option<PathBuf>,
         /// Length of a session until some have ended; none is the default.
         session: Option<Duration>,
+        /// Whether a server fills what supporting viewers lack.
+        mix: bool,
     },
     /// A balanced tree.
     Balanced {
@@ -344,7 +348,7 @@ pub enum Placement {
 
 impl PlacementArgs {
     fn check(self) -> Result<Placement, CliError> {
-        let is_psp = self.placement == Rule::Psp;
+        let is_psp = matches!(self.placement, Rule::Psp | Rule::PspStrict);
         let is_balanced = self.placement == Rule::Balanced;
         for (is_given, fits, flag, rule) in [
             (self.networks.is_some(), is_psp, "--networks", "psp"),
@@ -364,9 +368,10 @@ impl PlacementArgs {
         }
         Ok(match self.placement {
             Rule::List => Placement::List,
-            Rule::Psp => Placement::Psp {
+            Rule::Psp | Rule::PspStrict => Placement::Psp {
                 networks: self.networks,
                 session: self.session_length.map(DurationValue::get),
+                mix: self.placement == Rule::Psp,
             },
             Rule::Balanced => Placement::Balanced {
                 graph: self.graph,

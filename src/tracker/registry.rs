@@ -93,6 +93,8 @@ struct Peer {
     /// How often it was the first of a list since it last told its free slots.
     promised: u16,
     parent: Option<Arc<str>>,
+    /// Whom it gets which substreams from, when that is more than one.
+    parents: Vec<(Arc<str>, u32)>,
     /// What it last said of itself beyond that, for the placement.
     told: placing::Told,
     /// Who plays a sealed channel there, for the other trackers.
@@ -114,6 +116,8 @@ struct Channel {
     swarm_id: Arc<str>,
     title: Option<String>,
     description: Option<Bytes>,
+    /// Substreams that it is cut into, as the description says.
+    substreams: Option<u8>,
     /// Whose title and description these are.
     holder: PeerNo,
     /// Where the name was first announced from.

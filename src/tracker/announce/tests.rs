@@ -664,7 +664,7 @@ fn answer(announcer: &mut Announcer, now: Instant, tracker: usize, list: bool, p
     };
     let body = format!(
         r#"{{"PPSPTrackerProtocol":{{"version":1,"error_code":0,"transaction_id":"{}","swarm_result":
-        [{{"swarm_id":"{SWARM}","result":0{group}}}],"x_ext":{{"parents":[{parents}]}}}}}}"#,
+        [{{"swarm_id":"{SWARM}","result":0{group}}}],"x_p2ps_report_interval":10,"x_ext":{{"parents":[{parents}]}}}}}}"#,
         request.transaction_id
     );
     announcer.handle_response(now, tracker, Ok(body));
@@ -788,4 +788,65 @@ fn of_two_trackers_one_shares_out() {
         Some("a c b"),
         "a list, and no shares"
     );
+}
+
+#[test]
+fn who_is_to_share_is_told_until_it_says_that_it_does() {
+    let psp = crate::tracker::placement::psp::Psp::new(Default::default());
+    let mut registry = registry().with_placement(Box::new(psp));
+    let cut = Identity {
+        description: Some(crate::tracker::placement::testing::described("film", 4)),
+        ..identity("source", Role::Source)
+    };
+    let serving = Identity {
+        service: Some(Service {
+            cluster: "east".to_owned(),
+            capacity_kbps: 9000,
+        }),
+        ..identity("server", Role::Relay)
+    };
+    let below = |parent: &str, depth| Facts {
+        depth: Some(depth),
+        parent: Some(parent.to_owned()),
+        kbps: Some(1000),
+        ..source_facts()
+    };
+    let mut source = Announcer::new(at(0), cut, 1, rng(1));
+    source.set_facts(
+        at(0),
+        Facts {
+            kbps: Some(1000),
+            ..source_facts()
+        },
+    );
+    let mut server = Announcer::new(at(0), serving, 1, rng(2));
+    let mut helper = Announcer::new(at(1000), identity("helper", Role::Peer), 1, rng(3));
+    let mut viewer = Announcer::new(at(4000), identity("viewer", Role::Peer), 1, rng(4));
+    run(&mut registry, &mut [&mut source, &mut server], 0, 500);
+    server.set_facts(at(500), below("source", 2));
+    run(&mut registry, &mut [&mut source, &mut server], 500, 1000);
+    let mut all = [&mut source, &mut server, &mut helper, &mut viewer];
+    run(&mut registry, &mut all[..3], 1000, 2000);
+    let helping = Facts {
+        buffer: Some(Duration::from_millis(900)),
+        uplink_kbps: Some(300),
+        ..below("server", 3)
+    };
+    all[2].set_facts(at(2000), helping);
+    run(&mut registry, &mut all[..3], 2000, 4000);
+    run(&mut registry, &mut all, 4000, 4500);
+    let shared = "server:1110 helper:0001";
+    assert_eq!(told(all[3]).as_deref(), Some(shared));
+    // It takes all from one, and is reminded; then it does as it was told.
+    all[3].want_parents(at(4500), false);
+    all[3].set_facts(at(4500), below("server", 3));
+    run(&mut registry, &mut all, 4500, 9000);
+    assert_eq!(told(all[3]).as_deref(), Some(shared));
+    let sharing = Facts {
+        parents: vec![("server".to_owned(), 0b1110), ("helper".to_owned(), 1)],
+        ..below("server", 3)
+    };
+    all[3].set_facts(at(9000), sharing);
+    run(&mut registry, &mut all, 9000, 20_000);
+    assert_eq!(told(all[3]), None);
 }

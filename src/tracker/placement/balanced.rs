@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::tree::Tree;
-use super::{Member, PeerNo, Placed, Placement, Refused};
+use super::{Choice, Member, PeerNo, Placed, Placement, Refused};
 use crate::time::Instant;
 use crate::tracker::message::Role;
 
@@ -298,7 +298,7 @@ impl Placement for Balanced {
         Ok(Placed::to(tree.ancestors(asker).collect()))
     }
 
-    fn move_of(&mut self, _now: Instant, swarm: &Arc<str>, no: PeerNo) -> Vec<PeerNo> {
+    fn move_of(&mut self, _now: Instant, swarm: &Arc<str>, no: PeerNo) -> Vec<Choice> {
         let Some(entry) = self.swarms.get(swarm) else {
             return Vec::new();
         };
@@ -309,7 +309,7 @@ impl Placement for Balanced {
         // Who has nothing itself is no better parent than the one above it.
         match entry.members.get(&wanted) {
             Some(parent) if parent.has_stream && known.parent.as_ref() != Some(&parent.id) => {
-                vec![wanted]
+                vec![Choice::to(wanted)]
             }
             _ => Vec::new(),
         }

@@ -32,7 +32,7 @@ pub mod psp;
 pub mod tree;
 
 #[cfg(test)]
-mod testing;
+pub(in crate::tracker) mod testing;
 
 /// A number of its own for each registration; later ones are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,14 +49,20 @@ pub struct Member {
     pub ip: IpAddr,
     /// The name of the channel, where the swarm has one.
     pub channel: Option<Arc<str>>,
+    /// Substreams that the channel is cut into, where its source described that.
+    pub substreams: Option<u8>,
     /// What it is.
     pub role: Role,
     /// Whether others can be told where it is.
     pub is_listed: bool,
+    /// Whether it can get a stream from several parents.
+    pub takes_shares: bool,
     /// Level below the source, which is at 1; none while it has no parent.
     pub depth: Option<u16>,
     /// `peer_id` of its parent.
     pub parent: Option<Arc<str>>,
+    /// Whom it gets which substreams from, when that is more than one.
+    pub parents: Vec<(Arc<str>, u32)>,
     /// Children that it would still take.
     pub slots_free: Option<u16>,
     /// Upload capability in kbit/s.
@@ -75,6 +81,22 @@ pub struct Member {
     pub capacity_kbps: Option<u64>,
 }
 
+/// One whom an asker is sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Who.
+    pub no: PeerNo,
+    /// For which substreams, bit s for substream s; none for all of them.
+    pub mask: Option<u32>,
+}
+
+impl Choice {
+    /// Somebody for the whole stream.
+    pub const fn to(no: PeerNo) -> Self {
+        Self { no, mask: None }
+    }
+}
+
 /// Where an asker is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placed {
@@ -82,8 +104,8 @@ pub enum Placed {
     Listed,
     /// To these, in this order, and to nobody else.
     Parents {
-        /// The first is the parent; the others stand in for it.
-        parents: Vec<PeerNo>,
+        /// The first is the parent; those with a mask share the stream, and the others stand in.
+        parents: Vec<Choice>,
         /// The cluster that serves it, where it is not its own.
         redirect: Option<Redirect>,
     },
@@ -91,9 +113,9 @@ pub enum Placed {
 
 impl Placed {
     /// To these, without a redirect.
-    pub const fn to(parents: Vec<PeerNo>) -> Self {
+    pub fn to(parents: Vec<PeerNo>) -> Self {
         Self::Parents {
-            parents,
+            parents: parents.into_iter().map(Choice::to).collect(),
             redirect: None,
         }
     }
@@ -128,8 +150,8 @@ pub trait Placement: fmt::Debug + Send {
     fn place(&mut self, now: Instant, swarm: &Arc<str>, asker: PeerNo) -> Result<Placed, Refused>;
 
     /// Who should be the parent of a member that reported, where that is somebody else than it says: the first that it
-    /// can be told of. Asked after each report, until it says so.
-    fn move_of(&mut self, _now: Instant, _swarm: &Arc<str>, _no: PeerNo) -> Vec<PeerNo> {
+    /// can be told of; or, where some have a mask, those together. Asked after each report, until it says so.
+    fn move_of(&mut self, _now: Instant, _swarm: &Arc<str>, _no: PeerNo) -> Vec<Choice> {
         Vec::new()
     }
 

@@ -7,26 +7,30 @@
 //! | file | answers |
 //! | --- | --- |
 //! | `admission` | the seven steps of a request |
+//! | `shares` | which substreams come from whom, and that nobody gets one through himself |
 //! | `measure` | who supports, with how much; what the model says |
 //! | `servers` | which cluster a server serves, the way to it, and load moved between servers |
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::networks::Networks;
 use super::paths::Paths;
-use super::{Member, Overview, PeerNo, Placed, Placement, Refused};
+use super::{Choice, Member, Overview, PeerNo, Placed, Placement, Refused};
 use crate::time::Instant;
 use crate::tracker::message::{CLUSTER_AUTO, Redirect, Role};
 
 mod admission;
 mod measure;
 mod servers;
+mod shares;
 
 #[cfg(test)]
 mod tests;
+
+use shares::{Feeds, Share};
 
 /// Time between two rounds of balancing.
 const ROUND: Duration = Duration::from_secs(10);
@@ -62,8 +66,6 @@ pub struct Settings {
     pub session: Duration,
     /// A buffer is full from here on.
     pub full_buffer: Duration,
-    /// Parts of one stream that a viewer may get from different parents; the peers of today take all from one.
-    pub parts: u64,
     /// Where addresses are, and links between clusters.
     pub networks: Networks,
 }
@@ -75,18 +77,9 @@ impl Default for Settings {
             rate_kbps: 4_000,
             session: Duration::from_secs(3600),
             full_buffer: Duration::from_millis(500),
-            parts: 1,
             networks: Networks::default(),
         }
     }
-}
-
-/// What a viewer gets, and from whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Share {
-    from: PeerNo,
-    kbps: u64,
-    is_server: bool,
 }
 
 /// One viewer that was let in.
@@ -95,22 +88,14 @@ struct Session {
     /// Later ones are larger.
     number: u64,
     since: Instant,
+    /// When it should have found the parents that it was given.
+    settles: Instant,
     cluster: Arc<str>,
     redirect: Option<Redirect>,
     /// Supporters first.
     shares: Vec<Share>,
-    /// Reports in a row from under another parent.
+    /// Reports in a row from under other parents.
     unmet: u8,
-}
-
-impl Session {
-    /// Who should push to it: whoever gives most, supporters before servers.
-    fn parent(&self) -> Option<Share> {
-        self.shares
-            .iter()
-            .copied()
-            .reduce(|best, share| if share.kbps > best.kbps { share } else { best })
-    }
 }
 
 /// One member that is no server.
@@ -119,10 +104,9 @@ struct Viewer {
     id: Arc<str>,
     ip: IpAddr,
     is_listed: bool,
+    takes_shares: bool,
     has_slots: bool,
     depth: Option<u16>,
-    parent: Option<Arc<str>>,
-    parent_since: Instant,
     uplink_kbps: Option<u64>,
     kbps: Option<u64>,
     loss_ppm: Option<u64>,
@@ -136,11 +120,15 @@ struct Swarm {
     channel: Option<Arc<str>>,
     source: Option<(PeerNo, Arc<str>)>,
     rate_kbps: Option<u64>,
+    /// Substreams that it is cut into, as its source described them.
+    parts: Option<u8>,
     viewers: BTreeMap<PeerNo, Viewer>,
     /// Servers in it, and the parent that each reported; those without have not got the stream.
     servers: BTreeMap<PeerNo, Option<Arc<str>>>,
-    /// Viewers and servers by the parent that they reported.
-    below: BTreeMap<Arc<str>, BTreeSet<PeerNo>>,
+    /// The parents that viewers and servers reported.
+    feeds: BTreeMap<PeerNo, Feeds>,
+    /// The same by the parent: what it gives to whom.
+    below: BTreeMap<Arc<str>, BTreeMap<PeerNo, u32>>,
     by_id: BTreeMap<Arc<str>, PeerNo>,
 }
 
@@ -221,15 +209,6 @@ impl Psp {
         self.log.push_back(line);
     }
 
-    /// The rate of a swarm.
-    fn rate(&self, swarm: &str) -> u64 {
-        self.swarms
-            .get(swarm)
-            .and_then(|swarm| swarm.rate_kbps)
-            .unwrap_or(self.settings.rate_kbps)
-            .max(1)
-    }
-
     /// A swarm for people: the name of its channel, or the beginning of its identifier.
     fn title(&self, swarm: &str) -> String {
         match self
@@ -304,37 +283,19 @@ impl Psp {
         }
     }
 
-    /// Who is told to a viewer: the parent it was given, other shares, then the servers of its cluster to stand in.
-    fn parents(&self, swarm: &str, no: PeerNo) -> Option<(Vec<PeerNo>, Option<Redirect>)> {
-        let entry = self.swarms.get(swarm)?;
-        let session = entry.viewers.get(&no)?.session.as_ref()?;
-        let first = session.parent()?.from;
-        let mut parents = vec![first];
-        let servers = self.servers_of(swarm, &session.cluster);
-        for other in session.shares.iter().map(|share| share.from).chain(servers) {
-            if !parents.contains(&other) {
-                parents.push(other);
-            }
-        }
-        Some((parents, session.redirect.clone()))
-    }
-
     fn is_server(&self, no: PeerNo) -> bool {
         self.servers.contains_key(&no)
     }
 
     /// Takes a viewer's report.
-    fn on_viewer(&mut self, now: Instant, swarm: &Arc<str>, member: &Member) {
+    fn on_viewer(&mut self, swarm: &Arc<str>, member: &Member) {
         let full_buffer = self.settings.full_buffer;
         let entry = self.swarms.entry(Arc::clone(swarm)).or_default();
         let before = entry.viewers.remove(&member.no);
-        let (mut session, mut was_supporter, mut parent_since) = (None, false, now);
-        if let Some(before) = before {
-            if before.parent == member.parent {
-                parent_since = before.parent_since;
-            }
-            (session, was_supporter) = (before.session, before.is_supporter);
-        }
+        let (session, was_supporter) = match before {
+            Some(before) => (before.session, before.is_supporter),
+            None => (None, false),
+        };
         let has_slots = member.slots_free != Some(0);
         // Who plays nothing has what it passes on at once.
         let is_full = match member.buffer {
@@ -352,10 +313,9 @@ impl Psp {
                 id: Arc::clone(&member.id),
                 ip: member.ip,
                 is_listed: member.is_listed,
+                takes_shares: member.takes_shares,
                 has_slots,
                 depth: member.depth,
-                parent: member.parent.clone(),
-                parent_since,
                 uplink_kbps: member.uplink_kbps,
                 kbps: member.kbps,
                 loss_ppm: member.loss_ppm,
@@ -369,52 +329,6 @@ impl Psp {
     }
 }
 
-impl Swarm {
-    /// Remembers under whom a member says it is.
-    fn hang(&mut self, no: PeerNo, id: &Arc<str>, parent: Option<&Arc<str>>) {
-        self.unhang(no);
-        if let Some(parent) = parent {
-            self.below.entry(Arc::clone(parent)).or_default().insert(no);
-        }
-        self.by_id.insert(Arc::clone(id), no);
-    }
-
-    fn unhang(&mut self, no: PeerNo) {
-        let viewer = self
-            .viewers
-            .get(&no)
-            .and_then(|viewer| viewer.parent.clone());
-        let server = self.servers.get(&no).cloned().flatten();
-        if let Some(parent) = viewer.or(server)
-            && let Some(children) = self.below.get_mut(&parent)
-        {
-            children.remove(&no);
-            if children.is_empty() {
-                self.below.remove(&parent);
-            }
-        }
-    }
-
-    /// Whether the stream comes to a member through another, as far as reports tell.
-    fn is_below(&self, no: PeerNo, above: PeerNo) -> bool {
-        let mut at = no;
-        for _ in 0..64 {
-            if at == above {
-                return true;
-            }
-            let parent = self
-                .viewers
-                .get(&at)
-                .and_then(|viewer| viewer.parent.as_ref());
-            match parent.and_then(|parent| self.by_id.get(parent)) {
-                Some(parent) => at = *parent,
-                None => return false,
-            }
-        }
-        true
-    }
-}
-
 impl Placement for Psp {
     fn on_member(&mut self, now: Instant, swarm: &Arc<str>, member: &Member) {
         if self.look_at.is_none() {
@@ -425,14 +339,17 @@ impl Placement for Psp {
         if member.role == Role::Source {
             entry.source = Some((member.no, Arc::clone(&member.id)));
             entry.rate_kbps = member.kbps.filter(|rate| *rate > 0).or(entry.rate_kbps);
+            if let Some(parts) = member.substreams {
+                self.cut(now, swarm, parts);
+            }
             return;
         }
-        entry.hang(member.no, &member.id, member.parent.as_ref());
+        entry.hang(now, member);
         match &member.cluster {
             Some(cluster) if member.role == Role::Relay => {
                 self.on_server(now, swarm, member, cluster);
             }
-            _ => self.on_viewer(now, swarm, member),
+            _ => self.on_viewer(swarm, member),
         }
     }
 
@@ -477,47 +394,48 @@ impl Placement for Psp {
             });
         }
         self.request(now, swarm, asker)?;
-        Ok(match self.parents(swarm, asker) {
-            Some((parents, redirect)) => Placed::Parents { parents, redirect },
-            None => Placed::to(Vec::new()),
+        let entry = self.swarms.get(swarm);
+        let viewer = entry.and_then(|entry| entry.viewers.get(&asker));
+        let session = viewer.and_then(|viewer| viewer.session.as_ref());
+        Ok(Placed::Parents {
+            parents: self.choices(swarm, asker).unwrap_or_default(),
+            redirect: session.and_then(|session| session.redirect.clone()),
         })
     }
 
-    fn move_of(&mut self, now: Instant, swarm: &Arc<str>, no: PeerNo) -> Vec<PeerNo> {
+    fn move_of(&mut self, now: Instant, swarm: &Arc<str>, no: PeerNo) -> Vec<Choice> {
         if self.is_server(no) {
-            return self.server_move(now, swarm, no);
+            let parents = self.server_move(now, swarm, no);
+            return parents.into_iter().map(Choice::to).collect();
         }
-        let Some(viewer) = self
+        let unmet = self.unmet(swarm, no);
+        let viewer = self
             .swarms
             .get_mut(swarm)
             .and_then(|entry| entry.viewers.get_mut(&no))
-        else {
+            .filter(|viewer| viewer.depth.is_some());
+        let Some(session) = viewer.and_then(|viewer| viewer.session.as_mut()) else {
             return Vec::new();
         };
-        let (depth, reported) = (viewer.depth, viewer.parent.clone());
-        let wanted = viewer.session.as_ref().and_then(Session::parent);
-        let Some(wanted) = wanted.filter(|_| depth.is_some()) else {
-            return Vec::new();
+        session.unmet = match unmet.is_empty() {
+            true => 0,
+            false => session.unmet + 1,
         };
-        let name = self.name(swarm, wanted.from);
-        let session = self
-            .swarms
-            .get_mut(swarm)
-            .and_then(|entry| entry.viewers.get_mut(&no)?.session.as_mut());
-        let Some(session) = session else {
-            return Vec::new();
-        };
-        if reported.as_ref() == Some(&name) {
-            session.unmet = 0;
+        if session.unmet == 0 {
             return Vec::new();
         }
-        session.unmet += 1;
         if session.unmet > UNMET_MAX {
-            self.unreached.insert((no, wanted.from), now + AVOIDED);
-            self.supply_again(now, swarm, no);
+            for from in &unmet {
+                self.unreached.insert((no, *from), now + AVOIDED);
+            }
+            self.supply_again(now, swarm, no, &unmet);
             return Vec::new();
         }
-        vec![wanted.from]
+        let mut choices = self.choices(swarm, no).unwrap_or_default();
+        if choices.iter().all(|choice| choice.mask.is_none()) {
+            choices.truncate(1);
+        }
+        choices
     }
 
     fn cluster_of(&self, no: PeerNo) -> Option<Arc<str>> {

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Placement;
+use crate::ids::SwarmId;
 use crate::rng::Seed;
 use crate::time::Instant;
 use crate::tracker::message::{
-    Action, Body, Connect, Decimal, Find, PeerMode, Request, RequestExt, Response, Role, Stat,
-    SwarmAction,
+    Action, Body, Connect, Decimal, Find, Parent, PeerMode, Request, RequestExt, Response, Role,
+    Stat, SwarmAction,
 };
 use crate::tracker::registry::{Allowed, Config, Registry};
+use crate::wire::ChannelDescription;
 
 /// A tracker and the time.
 #[derive(Debug)]
@@ -43,6 +47,22 @@ pub(super) fn below(parent: &str, depth: u16) -> RequestExt {
 
 pub(super) const fn ratio(percent: u64) -> Option<Decimal> {
     Some(Decimal::from_millionths(percent * 10_000))
+}
+
+/// The description of a channel that is cut into so many substreams; nobody here reads who signed it.
+pub(in crate::tracker) fn described(channel: &str, substreams: u8) -> Bytes {
+    let description = ChannelDescription {
+        name: channel.to_owned(),
+        title: String::new(),
+        swarm_id: SwarmId::new(Bytes::from_static(b"film")).expect("it is short"),
+        chunk_bytes_max: 1316,
+        munro_width: 64,
+        substreams,
+        data_substreams: substreams,
+        run_length: 1,
+        signature: Bytes::from_static(b"unread"),
+    };
+    description.encode().expect("it is short")
 }
 
 impl Town {
@@ -131,6 +151,17 @@ impl Town {
         assert!(response.swarm_result.iter().all(|result| result.is_ok));
     }
 
+    /// The same, of a channel that is cut into so many substreams.
+    pub(super) fn source_of(&mut self, peer: &str, channel: &str, kbps: u64, substreams: u8) {
+        let ext = RequestExt {
+            channel: Some(channel.to_owned()),
+            kbps: Some(kbps),
+            description: Some(described(channel, substreams)),
+            ..role(Role::Source)
+        };
+        self.join("10.9.0.1", peer, channel, ext);
+    }
+
     pub(super) fn find(&mut self, ip: &str, peer: &str, swarm: &str, ext: RequestExt) -> Response {
         let find = Find {
             swarm_id: swarm.to_owned(),
@@ -147,13 +178,25 @@ impl Town {
         swarm: &str,
         ext: RequestExt,
     ) -> Option<String> {
+        let response = self.reported(ip, peer, swarm, ext);
+        response.ext?.move_to.map(|parent| parent.peer)
+    }
+
+    /// A report, and the whole answer.
+    pub(super) fn reported(
+        &mut self,
+        ip: &str,
+        peer: &str,
+        swarm: &str,
+        ext: RequestExt,
+    ) -> Response {
         let stat = Stat {
             swarm_id: swarm.to_owned(),
             ..Stat::default()
         };
         let response = self.ask(ip, peer, Body::StatReport(vec![stat]), ext);
         assert_eq!(response.error_code.code(), 0, "{peer}");
-        response.ext?.move_to.map(|parent| parent.peer)
+        response
     }
 
     /// What was logged since the last call.
@@ -166,6 +209,16 @@ impl Town {
 pub(super) fn named(response: &Response) -> Vec<&str> {
     let parents = response.ext.iter().flat_map(|ext| &ext.parents);
     parents.map(|parent| parent.peer.as_str()).collect()
+}
+
+/// The same with masks, as `peer:mask`.
+pub(super) fn shares(response: &Response) -> Vec<String> {
+    let parents = response.ext.iter().flat_map(|ext| &ext.parents);
+    let text = |parent: &Parent| match parent.mask {
+        Some(mask) => format!("{}:{mask:04b}", parent.peer),
+        None => parent.peer.clone(),
+    };
+    parents.map(text).collect()
 }
 
 /// Why an answer refuses.

@@ -9,7 +9,7 @@ use crate::tracker::message::{
     AddressKind, ChannelInfo, Connect, Parent, PeerAddr, PeerInfo, PeerNum, Reject, RejectCode,
     RequestExt, Response, ResponseExt, Role,
 };
-use crate::tracker::placement::{PeerNo, Placed};
+use crate::tracker::placement::{Choice, PeerNo, Placed};
 
 impl Registry {
     /// At most `count` members of a swarm for `asker`, best first, in both forms of the response.
@@ -23,19 +23,18 @@ impl Registry {
         allowed: Option<Allowed<'_>>,
     ) -> (Vec<PeerInfo>, Vec<Parent>) {
         let chosen = match placed {
-            Placed::Listed => self.choose(now, asker, swarm, count, allowed),
-            Placed::Parents { parents, .. } => {
-                let mut chosen = self.reachable(asker, parents, count);
-                self.retain_allowed(&mut chosen, swarm, allowed);
-                chosen
+            Placed::Listed => {
+                let chosen = self.choose(now, asker, swarm, count, allowed);
+                chosen.into_iter().map(Choice::to).collect()
             }
+            Placed::Parents { parents, .. } => self.tellable(asker, swarm, parents, count, allowed),
         };
         let mut group = Vec::with_capacity(chosen.len());
         let mut parents = Vec::with_capacity(chosen.len());
-        for (position, no) in chosen.iter().enumerate() {
+        for (position, choice) in chosen.iter().enumerate() {
             let Some((peer, addr)) = self
                 .peers
-                .get(no)
+                .get(&choice.no)
                 .and_then(|peer| Some((peer, peer.addr.as_ref()?)))
             else {
                 continue;
@@ -47,7 +46,7 @@ impl Registry {
                     ..addr.clone()
                 },
             });
-            parents.push(peer.as_parent(swarm, addr));
+            parents.extend(self.parent_info(*choice, swarm));
         }
         // Whoever has the stream asks for a second choice, not for a slot.
         let is_waiting = self
@@ -58,7 +57,7 @@ impl Registry {
             && is_waiting
             && matches!(placed, Placed::Listed)
         {
-            self.promise(*first);
+            self.promise(first.no);
         }
         (group, parents)
     }

@@ -247,20 +247,27 @@ impl Registry {
         found
     }
 
-    /// Whether the root path of a peer leads through `above`, as far as reports tell.
+    /// Whether the root path of a peer leads through `above`, as far as reports tell, or `above` gives a share to
+    /// somebody on it.
     fn is_below(&self, peer: &Peer, above: &Arc<str>) -> bool {
-        let mut parent = peer.parent.as_ref();
+        let mut on_path = Some(peer);
         for _ in 0..PATH_MAX {
-            match parent {
-                None => return false,
-                Some(parent) if parent == above => return true,
-                Some(_) => {}
+            let Some(peer) = on_path else { return false };
+            let shares = peer.parents.iter().map(|(parent, _)| parent);
+            if peer
+                .parent
+                .iter()
+                .chain(shares)
+                .any(|parent| parent == above)
+            {
+                return true;
             }
-            parent = parent
+            on_path = peer
+                .parent
+                .as_ref()
                 .and_then(|id| self.by_id.get(id))
                 .and_then(|at| at.values().next())
-                .and_then(|no| self.peers.get(no))
-                .and_then(|peer| peer.parent.as_ref());
+                .and_then(|no| self.peers.get(no));
         }
         true // Longer than any tree: a ring, made of lies or of reports that crossed.
     }

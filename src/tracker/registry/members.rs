@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Channel, Peer, Refusal, Registry, Share, not_registered};
 use crate::time::Instant;
 use crate::tracker::address::network;
-use crate::tracker::message::{ChannelInfo, PeerMode, RejectCode, RequestExt, Role};
+use crate::tracker::message::{
+    ChannelInfo, Feed, PeerMode, RejectCode, RequestExt, Role, SUBSTREAMS_MAX,
+};
 use crate::tracker::placement::PeerNo;
+use crate::wire::ChannelDescription;
 
 impl Registry {
     pub(super) fn register(
@@ -283,6 +288,7 @@ impl Registry {
                 swarm_id: Arc::clone(swarm),
                 title: ext.title.clone(),
                 description: ext.description.clone(),
+                substreams: ext.description.as_ref().and_then(substreams),
                 holder: no,
                 from,
                 expires,
@@ -308,6 +314,13 @@ impl Registry {
     }
 }
 
+/// How many substreams a channel description names, where that is a number that streams are cut into.
+fn substreams(description: &Bytes) -> Option<u8> {
+    let described = ChannelDescription::decode(description.clone()).ok()?;
+    let is_usual = described.substreams <= SUBSTREAMS_MAX && described.substreams.is_power_of_two();
+    is_usual.then_some(described.substreams)
+}
+
 impl Peer {
     /// A peer of which nothing is known yet.
     pub(super) fn new(id: Arc<str>, from: IpAddr, expires: Instant, salt: u32) -> Self {
@@ -325,6 +338,7 @@ impl Peer {
             slots_free: None,
             promised: 0,
             parent: None,
+            parents: Vec::new(),
             told: super::placing::Told::default(),
             reading: None,
             salt,
@@ -339,6 +353,14 @@ impl Peer {
             slots_free: self.slots_free,
             depth: self.depth,
             parent: self.parent.as_ref().map(ToString::to_string),
+            parents: self
+                .parents
+                .iter()
+                .map(|(peer, mask)| Feed {
+                    peer: peer.to_string(),
+                    mask: *mask,
+                })
+                .collect(),
             ..self.told.as_ext()
         }
     }
@@ -352,6 +374,10 @@ impl Peer {
         self.slots_free = ext.slots_free;
         self.promised = 0;
         self.parent = ext.parent.as_deref().map(Arc::from);
+        let parents = ext.parents.iter();
+        self.parents = parents
+            .map(|at| (at.peer.as_str().into(), at.mask))
+            .collect();
         self.told = super::placing::Told::of(ext);
     }
 }

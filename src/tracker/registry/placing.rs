@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Allowed, Refusal, Registry};
+use super::{Allowed, PEERS_PER_ANSWER_MAX, Refusal, Registry};
 use crate::time::Instant;
 use crate::tracker::address::may_learn;
 use crate::tracker::message::{
     Decimal, Parent, RejectCode, RequestExt, ResponseExt, Role, SwarmResult,
 };
-use crate::tracker::placement::{Member, Overview, PeerNo, Placed, Placement};
+use crate::tracker::placement::{Choice, Member, Overview, PeerNo, Placed, Placement};
 
 /// What a peer last said of itself that orders no list.
 #[derive(Clone, Debug, Default)]
@@ -82,18 +82,20 @@ impl Registry {
 
     fn member(&self, no: PeerNo, swarm: &str) -> Option<Member> {
         let peer = self.peers.get(&no)?;
+        let name = self.swarms.get(swarm)?.channel.as_ref();
         Some(Member {
             no,
             id: Arc::clone(&peer.id),
             ip: peer.from,
-            channel: self
-                .swarms
-                .get(swarm)
-                .and_then(|swarm| swarm.channel.clone()),
+            substreams: name.and_then(|name| self.channels.get(name)?.substreams),
+            channel: name.cloned(),
             role: peer.role.unwrap_or(Role::Peer),
             is_listed: peer.addr.is_some(),
+            // A relay passes on all of it, and RFC 7846 knows no substreams.
+            takes_shares: peer.is_ours && peer.role == Some(Role::Peer),
             depth: peer.depth,
             parent: peer.parent.clone(),
+            parents: peer.parents.clone(),
             slots_free: peer.slots_free,
             uplink_kbps: peer.told.uplink_kbps,
             kbps: peer.told.kbps,
@@ -155,42 +157,48 @@ impl Registry {
             .map_err(|refused| (RejectCode::Full, refused.0))
     }
 
-    /// Those of `parents` that `asker` can be told of.
-    pub(super) fn reachable(&self, asker: PeerNo, parents: &[PeerNo], count: usize) -> Vec<PeerNo> {
+    /// Those of `parents` that `asker` can be told of, and that are not more than what it pays for. Of those who share a
+    /// stream all are told as such, or none.
+    pub(super) fn tellable(
+        &self,
+        asker: PeerNo,
+        swarm: &str,
+        parents: &[Choice],
+        count: usize,
+        allowed: Option<Allowed<'_>>,
+    ) -> Vec<Choice> {
         let Some(me) = self.peers.get(&asker) else {
             return Vec::new();
         };
-        parents
-            .iter()
-            .copied()
-            .filter(|no| {
-                self.peers.get(no).is_some_and(|peer| {
-                    let ip = peer.addr.as_ref().map(|addr| addr.ip);
-                    peer.id != me.id && ip.is_some_and(|ip| may_learn(me.from, ip))
-                })
+        let is_told = |choice: &Choice| {
+            self.peers.get(&choice.no).is_some_and(|peer| {
+                let ip = peer.addr.as_ref().map(|addr| addr.ip);
+                peer.id != me.id
+                    && ip.is_some_and(|ip| may_learn(me.from, ip))
+                    && allowed.is_none_or(|allowed| allowed.admits(peer, swarm))
             })
-            .take(count)
-            .collect()
-    }
-
-    /// Who pays for less than the placement offers does not get it.
-    pub(super) fn retain_allowed(
-        &self,
-        parents: &mut Vec<PeerNo>,
-        swarm: &str,
-        allowed: Option<Allowed<'_>>,
-    ) {
-        let Some(allowed) = allowed else { return };
-        parents.retain(|no| {
-            let peer = self.peers.get(no);
-            peer.is_some_and(|peer| allowed.admits(peer, swarm))
-        });
+        };
+        let told = parents.iter().copied().filter(is_told).take(count);
+        let mut told: Vec<Choice> = told.collect();
+        let shares = |choices: &[Choice]| {
+            let masks = choices.iter().filter(|choice| choice.mask.is_some());
+            masks.count()
+        };
+        if shares(&told) != shares(parents) {
+            for choice in &mut told {
+                choice.mask = None;
+            }
+        }
+        told
     }
 
     /// A peer as an answer names it.
-    pub(super) fn parent_info(&self, no: PeerNo, swarm: &str) -> Option<Parent> {
-        let peer = self.peers.get(&no)?;
-        Some(peer.as_parent(swarm, peer.addr.as_ref()?))
+    pub(super) fn parent_info(&self, choice: Choice, swarm: &str) -> Option<Parent> {
+        let peer = self.peers.get(&choice.no)?;
+        Some(Parent {
+            mask: choice.mask,
+            ..peer.as_parent(swarm, peer.addr.as_ref()?)
+        })
     }
 
     /// What the placement wants of a peer that reported, of what it may have.
@@ -203,18 +211,22 @@ impl Registry {
     ) -> Option<ResponseExt> {
         let result = results.iter().find(|result| result.is_ok)?;
         let swarm = Arc::clone(self.swarms.get_key_value(result.swarm_id.as_str())?.0);
-        let mut parents = self.placement.move_of(now, &swarm, no);
-        self.retain_allowed(&mut parents, &swarm, allowed);
-        let move_to = self
-            .reachable(no, &parents, 1)
-            .first()
-            .and_then(|parent| self.parent_info(*parent, &swarm));
-        let cluster = self.cluster_for(no);
-        (move_to.is_some() || cluster.is_some()).then(|| ResponseExt {
-            move_to,
-            cluster,
+        let wanted = self.placement.move_of(now, &swarm, no);
+        let told = self.tellable(no, &swarm, &wanted, PEERS_PER_ANSWER_MAX, allowed);
+        let is_shared = |choices: &[Choice]| choices.iter().any(|choice| choice.mask.is_some());
+        let mut ext = ResponseExt {
+            cluster: self.cluster_for(no),
             ..ResponseExt::default()
-        })
+        };
+        let mut infos = told
+            .iter()
+            .filter_map(|choice| self.parent_info(*choice, &swarm));
+        if is_shared(&told) {
+            ext.parents = infos.collect();
+        } else if !is_shared(&wanted) {
+            ext.move_to = infos.next();
+        }
+        (ext != ResponseExt::default()).then_some(ext)
     }
 
     /// The cluster that the placement chose for a relay.

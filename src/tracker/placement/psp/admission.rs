@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Cluster, Psp, Session, Share};
+use super::shares::{Share, given, joined};
+use super::{Cluster, Psp, Session};
 use crate::time::Instant;
 use crate::tracker::address::may_learn;
 use crate::tracker::message::Redirect;
@@ -36,21 +37,54 @@ impl Psp {
             return Ok(());
         };
         if let Some(session) = &viewer.session {
-            if viewer.depth.is_some() || now.since(session.since) < SETTLING {
+            if viewer.depth.is_some() {
+                // What it lost and nobody could give then.
+                self.supply_again(now, swarm, asker, &BTreeSet::new());
                 return Ok(());
             }
-            // Its parents gave it nothing: it is let in again, elsewhere if need be.
-            if let Some(share) = session.parent() {
-                self.unreached
-                    .insert((asker, share.from), now + super::AVOIDED);
+            if now < session.settles {
+                return Ok(());
+            }
+            let (first, shares) = (session.parent(), session.shares.len());
+            let unmet = self.unmet(swarm, asker);
+            let is_fed = !unmet.is_empty() && unmet.len() < shares;
+            let lost = match first {
+                // Some go on giving: others are found for the rest.
+                _ if is_fed => unmet,
+                // Its parents gave it nothing: it is let in again, elsewhere if need be.
+                first => first.into_iter().map(|share| share.from).collect(),
+            };
+            for from in &lost {
+                self.unreached.insert((asker, *from), now + super::AVOIDED);
+            }
+            if is_fed {
+                self.settle(now, swarm, asker);
+                self.supply_again(now, swarm, asker, &lost);
+                return Ok(());
             }
             self.release(now, swarm, asker);
         }
         self.admit(now, swarm, asker)
     }
 
+    /// Gives a session time to find its parents.
+    fn settle(&mut self, now: Instant, swarm: &str, asker: PeerNo) {
+        let viewer = self
+            .swarms
+            .get_mut(swarm)
+            .and_then(|entry| entry.viewers.get_mut(&asker));
+        if let Some(session) = viewer.and_then(|viewer| viewer.session.as_mut()) {
+            session.settles = now + SETTLING;
+        }
+    }
+
     fn admit(&mut self, now: Instant, swarm: &Arc<str>, asker: PeerNo) -> Result<(), Refused> {
-        let (rate, film, name) = (self.rate(swarm), self.title(swarm), self.name(swarm, asker));
+        let (stream, film, name) = (
+            self.stream(swarm),
+            self.title(swarm),
+            self.name(swarm, asker),
+        );
+        let rate = stream.rate;
         self.say(format!("psp 1: {name} asks for {film} at {rate} kbit/s"));
         let Some((home, nearness)) = self.nearest_cluster(swarm, asker) else {
             return self.reject(now, asker, swarm, None, "there is no cluster");
@@ -69,7 +103,7 @@ impl Psp {
         let mut at = Arc::clone(&home);
         let mut redirect = None;
         loop {
-            if let Some(shares) = self.find_supply(now, swarm, asker, &at) {
+            if let Some(shares) = self.find_supply(now, swarm, asker, &at, stream.whole()) {
                 self.say_supply(swarm, &name, &at, &shares);
                 self.open_session(now, swarm, asker, &at, redirect);
                 self.supply(swarm, asker, &at, shares);
@@ -81,7 +115,7 @@ impl Psp {
                 format!("{film} is not in cluster {at}")
             };
             tried.insert(at);
-            let next = self.best_server(now, swarm, asker, &tried);
+            let next = self.best_server(now, swarm, asker, &tried, rate);
             let Some(best) = next.filter(|_| tried.len() <= REDIRECTS_MAX) else {
                 return self.reject(now, asker, swarm, Some(&home), &reason);
             };
@@ -128,6 +162,7 @@ impl Psp {
             viewer.session = Some(Session {
                 number,
                 since: now,
+                settles: now + SETTLING,
                 cluster: Arc::clone(cluster),
                 redirect,
                 shares: Vec::new(),
@@ -144,7 +179,7 @@ impl Psp {
         home: Option<&Arc<str>>,
         reason: &str,
     ) -> Result<(), Refused> {
-        let (name, rate) = (self.name(swarm, asker), self.rate(swarm));
+        let (name, rate) = (self.name(swarm, asker), self.stream(swarm).rate);
         self.say(format!(
             "psp 7: {name} is rejected: {reason}, and nothing free elsewhere"
         ));
@@ -209,31 +244,34 @@ impl Psp {
             })
     }
 
-    /// Steps 3 and 4: who in a cluster gives a viewer the whole rate.
-    pub(super) fn find_supply(
+    /// Steps 3 and 4: who in a cluster gives a viewer the substreams of a mask.
+    fn find_supply(
         &self,
         now: Instant,
         swarm: &Arc<str>,
         asker: PeerNo,
         cluster: &Arc<str>,
+        wanted: u32,
     ) -> Option<Vec<Share>> {
-        let rate = self.rate(swarm);
-        let parts = self.settings.parts.max(1);
-        // The last part takes what does not divide.
-        let kbps = |parts_taken: u64| (rate * parts_taken).div_ceil(parts);
-        let mut shares = Vec::new();
-        let mut missing = parts;
+        let stream = self.stream(swarm);
         let entry = self.swarms.get(swarm)?;
+        let viewer = entry.viewers.get(&asker)?;
+        let (mut shares, mut missing) = (Vec::new(), wanted);
         for (no, free) in self.supporters(now, swarm, asker, cluster) {
-            let taken = (free * parts / rate).min(missing);
+            if stream.within(missing, free) == 0 {
+                continue;
+            }
             // Looked at last: it walks up a path.
-            if taken > 0 && !entry.is_below(no, asker) {
+            let looped = entry.through(no, asker, missing);
+            let mask = stream.within(missing & !looped, free);
+            if mask != 0 && (viewer.takes_shares || mask == wanted) {
                 shares.push(Share {
                     from: no,
-                    kbps: kbps(taken),
+                    mask,
+                    kbps: stream.kbps(mask),
                     is_server: false,
                 });
-                missing -= taken;
+                missing &= !mask;
             }
             if missing == 0 {
                 return Some(shares);
@@ -241,10 +279,10 @@ impl Psp {
         }
         if !self.settings.mix {
             shares.clear();
-            missing = parts;
+            missing = wanted;
         }
-        let rest = kbps(missing);
-        let ip = entry.viewers.get(&asker)?.ip;
+        let rest = stream.kbps(missing);
+        let ip = viewer.ip;
         let server = self.servers_of(swarm, cluster).into_iter().find(|no| {
             self.free_kbps(now, *no) >= rest
                 && self.can_reach(now, asker, *no)
@@ -255,6 +293,7 @@ impl Psp {
         })?;
         shares.push(Share {
             from: server,
+            mask: missing,
             kbps: rest,
             is_server: true,
         });
@@ -275,7 +314,7 @@ impl Psp {
         let Some(ip) = entry.viewers.get(&asker).map(|viewer| viewer.ip) else {
             return Vec::new();
         };
-        let rate = self.rate(swarm);
+        let stream = self.stream(swarm);
         let mut found: Vec<_> = entry
             .viewers
             .iter()
@@ -290,7 +329,7 @@ impl Psp {
                     && self.can_reach(now, asker, **no)
             })
             .map(|(no, viewer)| {
-                let free = self.supporter_free(now, entry, *no, viewer, rate);
+                let free = self.supporter_free(now, entry, *no, viewer, stream, asker);
                 (viewer.depth, std::cmp::Reverse(free), *no)
             })
             .collect();
@@ -330,15 +369,15 @@ impl Psp {
         }
     }
 
-    /// Step 6: the server with the stream and room for it that is nearest to the source, in a cluster not tried yet.
+    /// Step 6: the server with the stream and `kbps` to give that is nearest to the source, in a cluster not tried yet.
     fn best_server(
         &self,
         now: Instant,
         swarm: &Arc<str>,
         asker: PeerNo,
         tried: &BTreeSet<Arc<str>>,
+        kbps: u64,
     ) -> Option<(PeerNo, Arc<str>, u64)> {
-        let rate = self.rate(swarm);
         let entry = self.swarms.get(swarm)?;
         let ip = entry.viewers.get(&asker)?.ip;
         entry
@@ -349,7 +388,7 @@ impl Psp {
             .filter(|(_, server)| !tried.contains(&server.cluster) && may_learn(ip, server.ip))
             .filter(|(no, _)| self.can_reach(now, asker, *no))
             .map(|(no, server)| (no, Arc::clone(&server.cluster), self.free_kbps(now, no)))
-            .filter(|(_, _, free)| *free >= rate)
+            .filter(|(_, _, free)| *free >= kbps)
             .min_by_key(|(no, _, _)| (self.latency(swarm, *no).unwrap_or(Duration::MAX), *no))
     }
 
@@ -371,39 +410,83 @@ impl Psp {
             .map(|(no, _)| *no)
             .collect();
         for no in hit {
-            self.supply_again(now, swarm, no);
+            self.supply_again(now, swarm, no, &BTreeSet::from([gone]));
         }
     }
 
-    /// Finds other suppliers for a session; without any, servers fill the gap without having promised it.
-    pub(super) fn supply_again(&mut self, now: Instant, swarm: &Arc<str>, no: PeerNo) {
-        let Some(viewer) = self
-            .swarms
-            .get(swarm)
-            .and_then(|entry| entry.viewers.get(&no))
-        else {
+    /// Finds others in the place of suppliers that a session lost, and for what it lacks; those that it keeps go on as
+    /// they do. Without any, servers fill the gap without having promised it.
+    pub(super) fn supply_again(
+        &mut self,
+        now: Instant,
+        swarm: &Arc<str>,
+        no: PeerNo,
+        lost: &BTreeSet<PeerNo>,
+    ) {
+        let entry = self.swarms.get(swarm);
+        let viewer = entry.and_then(|entry| entry.viewers.get(&no));
+        let Some(session) = viewer.and_then(|viewer| viewer.session.as_ref()) else {
             return;
         };
-        let Some(home) = viewer
-            .session
-            .as_ref()
-            .map(|session| Arc::clone(&session.cluster))
-        else {
+        let whole = self.stream(swarm).whole();
+        let home = Arc::clone(&session.cluster);
+        let is_lost = |share: &&Share| lost.contains(&share.from);
+        let is_touched = session.shares.iter().any(|share| is_lost(&share));
+        let kept: Vec<Share> = session
+            .shares
+            .iter()
+            .filter(|share| !is_lost(share))
+            .copied()
+            .collect();
+        let missing = whole & !given(&kept);
+        if missing == 0 && !is_touched {
             return;
-        };
-        self.supply(swarm, no, &home, Vec::new());
-        let name = self.name(swarm, no);
+        }
+        self.supply(swarm, no, &home, kept.clone());
+        if self.complete(now, swarm, no, &home, &kept, missing) || self.settings.mix {
+            return;
+        }
+        // What one kind alone cannot complete comes from the other alone.
+        if !kept.is_empty() {
+            self.supply(swarm, no, &home, Vec::new());
+            if !self.complete(now, swarm, no, &home, &[], whole) {
+                self.supply(swarm, no, &home, kept);
+            }
+        }
+    }
+
+    /// Adds to the shares that a session keeps what it lacks, from its cluster or the next best; says whether it could.
+    fn complete(
+        &mut self,
+        now: Instant,
+        swarm: &Arc<str>,
+        no: PeerNo,
+        home: &Arc<str>,
+        kept: &[Share],
+        missing: u32,
+    ) -> bool {
+        let (stream, name) = (self.stream(swarm), self.name(swarm, no));
         let mut tried = BTreeSet::new();
-        let mut at = home;
+        let mut at = Arc::clone(home);
         loop {
-            if let Some(shares) = self.find_supply(now, swarm, no, &at) {
+            let shares = self.find_supply(now, swarm, no, &at, missing);
+            let fits = |shares: &Vec<Share>| {
+                let is_mixed = !kept.is_empty() && shares.iter().any(|share| share.is_server);
+                self.settings.mix || !is_mixed
+            };
+            if let Some(shares) = shares.filter(fits) {
                 self.say_supply(swarm, &name, &at, &shares);
-                return self.supply(swarm, no, &at, shares);
+                // Who keeps some of its parents stays where they are.
+                let cluster = if kept.is_empty() { &at } else { home };
+                let shares = joined(stream, kept.iter().copied().chain(shares));
+                self.supply(swarm, no, cluster, shares);
+                return true;
             }
             tried.insert(at);
-            match self.best_server(now, swarm, no, &tried) {
+            let kbps = stream.kbps(missing);
+            match self.best_server(now, swarm, no, &tried, kbps) {
                 Some((_, cluster, _)) if tried.len() <= REDIRECTS_MAX => at = cluster,
-                _ => return,
+                _ => return false,
             }
         }
     }

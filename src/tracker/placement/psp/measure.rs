@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::shares::Stream;
 use super::{Psp, Swarm, Viewer};
 use crate::model::psp::Service;
 use crate::time::Instant;
@@ -18,44 +19,45 @@ const ARRIVES_PERCENT: u64 = 80;
 const GRACE: Duration = Duration::from_secs(5);
 
 impl Viewer {
-    /// Whether its parent serves it well; none while it cannot tell.
-    fn is_served_well(&self, now: Instant, rate: u64) -> Option<bool> {
+    /// Whether its parents serve it well, which it has `since`; none while it cannot tell. Of several, nobody can say
+    /// which: good ones have other receivers too.
+    fn is_served_well(&self, now: Instant, since: Instant, rate: u64) -> Option<bool> {
         let kbps = self.kbps?;
-        let is_well =
-            self.loss_ppm.unwrap_or(0) <= LOSS_MAX_PPM && kbps * 100 >= rate * ARRIVES_PERCENT;
-        (is_well || now.since(self.parent_since) >= GRACE).then_some(is_well)
+        let is_well = self.loss_ppm.unwrap_or(0) <= LOSS_MAX_PPM
+            && kbps.saturating_mul(100) >= rate * ARRIVES_PERCENT;
+        (is_well || now.since(since) >= GRACE).then_some(is_well)
     }
 }
 
 /// What the receivers of one member measured: those to whom it was given, so that nobody else can talk it down or up.
+/// Counted in substreams: who gives a quarter is worth a quarter of a viewer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Received {
-    /// All who say that they are below it.
-    receivers: u64,
+    /// All that anybody says to get from it.
+    taken: u64,
     well: u64,
     badly: u64,
     kbps: u64,
 }
 
 impl Swarm {
-    fn received_from(&self, now: Instant, from: PeerNo, id: &Arc<str>, rate: u64) -> Received {
+    fn received_from(&self, now: Instant, from: PeerNo, id: &Arc<str>, stream: Stream) -> Received {
         let mut received = Received::default();
-        for no in self.below.get(id).into_iter().flatten() {
-            received.receivers += 1;
-            let Some(viewer) = self.viewers.get(no) else {
+        for (no, mask) in self.below.get(id).into_iter().flatten() {
+            received.taken += stream.count(*mask);
+            let (Some(viewer), Some(feeds)) = (self.viewers.get(no), self.feeds.get(no)) else {
                 continue;
             };
-            let session = viewer.session.as_ref();
-            if !session.is_some_and(|session| session.shares.iter().any(|share| share.from == from))
-            {
-                continue;
-            }
-            match viewer.is_served_well(now, rate) {
-                Some(true) => received.well += 1,
-                Some(false) => received.badly += 1,
+            let mut shares = viewer.session.iter().flat_map(|session| &session.shares);
+            let share = shares.find(|share| share.from == from);
+            let parts = share.map_or(0, |share| stream.count(share.mask & mask));
+            match viewer.is_served_well(now, feeds.since, stream.rate) {
+                Some(true) => received.well += parts,
+                Some(false) => received.badly += parts,
                 None => {}
             }
-            received.kbps += viewer.kbps.unwrap_or(0).min(rate);
+            let kbps = viewer.kbps.unwrap_or(0).min(stream.rate);
+            received.kbps += kbps * parts / stream.parts;
         }
         received
     }
@@ -69,7 +71,7 @@ impl Psp {
             .max(Duration::from_secs(1))
     }
 
-    /// What a supporting peer can take on: one viewer more than its receivers say it serves well, within its claim; and
+    /// What a supporting peer can take on for `asker`: one viewer more than its receivers say it serves well, within its claim; and
     /// nothing when most of them are served badly.
     pub(super) fn supporter_free(
         &self,
@@ -77,16 +79,21 @@ impl Psp {
         swarm: &Swarm,
         no: PeerNo,
         viewer: &Viewer,
-        rate: u64,
+        stream: Stream,
+        asker: PeerNo,
     ) -> u64 {
-        let received = swarm.received_from(now, no, &viewer.id, rate);
+        let received = swarm.received_from(now, no, &viewer.id, stream);
         if received.badly > received.well {
             return 0;
         }
-        let proven = (received.well + 1) * rate;
+        let proven = stream.rate_of(received.well + stream.parts);
         let believed = proven.min(viewer.uplink_kbps.unwrap_or(u64::MAX));
         let promised = self.loads.get(&no).map_or(0, |load| load.kbps);
-        believed.saturating_sub(promised.max(received.receivers * rate))
+        // What the asker itself takes is asked for anew.
+        let below = swarm.below.get(&viewer.id);
+        let own = below.and_then(|below| below.get(&asker));
+        let others = received.taken - own.map_or(0, |mask| stream.count(*mask));
+        believed.saturating_sub(promised.max(stream.rate_of(others)))
     }
 
     /// What a server is to send, or sends already if that is more.
@@ -99,11 +106,9 @@ impl Psp {
             .swarms
             .iter()
             .map(|(name, swarm)| {
-                let children = swarm
-                    .below
-                    .get(&server.id)
-                    .map_or(0, std::collections::BTreeSet::len);
-                children as u64 * self.rate(name)
+                let stream = self.stream(name);
+                let children = swarm.below.get(&server.id).into_iter().flatten();
+                stream.rate_of(children.map(|(_, mask)| stream.count(*mask)).sum())
             })
             .sum();
         promised.max(attached)
@@ -116,7 +121,7 @@ impl Psp {
         };
         let (mut well, mut badly) = (0, 0);
         for (name, swarm) in &self.swarms {
-            let received = swarm.received_from(now, no, &server.id, self.rate(name));
+            let received = swarm.received_from(now, no, &server.id, self.stream(name));
             well += received.well;
             badly += received.badly;
         }
@@ -172,15 +177,15 @@ impl Psp {
         }
         let mut demand = 0;
         for (swarm_id, swarm) in &self.swarms {
-            let rate = self.rate(swarm_id);
+            let stream = self.stream(swarm_id);
             for (no, viewer) in &swarm.viewers {
                 let session = viewer.session.as_ref();
                 if session.is_none_or(|session| session.cluster != *name) {
                     continue;
                 }
                 record.sessions += 1;
-                demand += rate;
-                let received = swarm.received_from(now, *no, &viewer.id, rate);
+                demand += stream.rate;
+                let received = swarm.received_from(now, *no, &viewer.id, stream);
                 // Whoever only could has not helped yet.
                 if received.well > 0 {
                     record.supporters += 1;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::measure::LOSS_MAX_PPM;
-use super::{CLUSTERS_MAX, Psp, Server, Share, named};
+use super::shares::{Share, joined};
+use super::{CLUSTERS_MAX, Psp, Server, named};
 use crate::time::Instant;
 use crate::tracker::address::may_learn;
 use crate::tracker::placement::{Member, PeerNo};
@@ -37,7 +38,7 @@ impl Psp {
             (None, _) => self.neediest_cluster(),
         };
         if !self.clusters.contains_key(&chosen) && self.clusters.len() >= CLUSTERS_MAX {
-            return self.on_viewer(now, swarm, member);
+            return self.on_viewer(swarm, member);
         }
         let is_new = known.is_none();
         let is_shedding = known.is_some_and(|known| known.is_shedding);
@@ -168,7 +169,7 @@ impl Psp {
         if self.paths.is_empty() {
             return;
         }
-        let rate = self.rate(swarm);
+        let rate = self.stream(swarm).rate;
         let carriers: BTreeSet<Arc<str>> = self
             .swarms
             .get(swarm)
@@ -287,9 +288,12 @@ impl Psp {
         let mut sessions: Vec<(u64, Arc<str>, PeerNo, Share)> = Vec::new();
         for (name, swarm) in &self.swarms {
             for (viewer_no, viewer) in &swarm.viewers {
-                let session = viewer.session.as_ref();
-                let share = session.and_then(|session| Some((session.number, session.parent()?)));
-                if let Some((number, share)) = share.filter(|(_, share)| share.from == no) {
+                let session = viewer.session.iter();
+                let shares = session.flat_map(|session| {
+                    let shares = session.shares.iter();
+                    shares.map(|share| (session.number, *share))
+                });
+                for (number, share) in shares.filter(|(_, share)| share.from == no) {
                     sessions.push((number, Arc::clone(name), *viewer_no, share));
                 }
             }
@@ -304,7 +308,9 @@ impl Psp {
             let Some((target, cluster)) = self.taker(now, &swarm, viewer, share) else {
                 continue;
             };
-            let shares = self.moved(&swarm, viewer, share.from, target);
+            let Some((shares, home)) = self.moved(&swarm, viewer, share.from, target) else {
+                continue;
+            };
             let (name, from, to) = (
                 self.name(&swarm, viewer),
                 self.name(&swarm, no),
@@ -313,25 +319,29 @@ impl Psp {
             self.say(format!(
                 "psp: {name} moves from server {from} to server {to} of cluster {cluster}"
             ));
+            // Who keeps some of its parents stays where they are.
+            let cluster = if shares.len() > 1 { home } else { cluster };
             self.supply(&swarm, viewer, &cluster, shares);
             used = used.saturating_sub(share.kbps);
         }
     }
 
-    /// The shares of a session, with another server in the place of one.
-    fn moved(&self, swarm: &str, viewer: PeerNo, from: PeerNo, to: PeerNo) -> Vec<Share> {
-        let viewer = self
-            .swarms
-            .get(swarm)
-            .and_then(|entry| entry.viewers.get(&viewer));
-        let session = viewer.and_then(|viewer| viewer.session.as_ref());
-        session.map_or_else(Vec::new, |session| {
-            let replaced = |share: &Share| Share {
-                from: if share.from == from { to } else { share.from },
-                ..*share
-            };
-            session.shares.iter().map(replaced).collect()
-        })
+    /// The shares of a session, with another server in the place of one, and its cluster.
+    fn moved(
+        &self,
+        swarm: &str,
+        viewer: PeerNo,
+        from: PeerNo,
+        to: PeerNo,
+    ) -> Option<(Vec<Share>, Arc<str>)> {
+        let viewer = self.swarms.get(swarm)?.viewers.get(&viewer)?;
+        let session = viewer.session.as_ref()?;
+        let replaced = session.shares.iter().map(|share| Share {
+            from: if share.from == from { to } else { share.from },
+            ..*share
+        });
+        let shares = joined(self.stream(swarm), replaced);
+        Some((shares, Arc::clone(&session.cluster)))
     }
 
     /// The least loaded server that has a stream and room for one more viewer of it.

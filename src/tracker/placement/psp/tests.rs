@@ -4,6 +4,8 @@ use super::super::testing::{Town, below, named, ratio, refusal, role};
 use super::*;
 use crate::tracker::message::{Decimal, RequestExt};
 
+mod mixed;
+
 const FILM: &str = "film";
 
 const NETWORKS: &str = r#"
@@ -210,44 +212,6 @@ fn supporters_are_believed_what_their_receivers_measured() {
     assert_eq!(named(&town.join("10.1.0.15", "v5", FILM, viewer())), ["s1"]);
     let record = &town.registry.clusters(town.now()).clusters[0];
     assert_eq!((record.sessions, record.supporters), (5, 0), "{record:?}");
-}
-
-#[test]
-fn several_supporters_share_a_viewer_and_the_server_fills_the_rest() {
-    for (mix, line) in [
-        (
-            true,
-            "psp 4: v3 streams from server s1 of cluster east (500 kbit/s)",
-        ),
-        (
-            false,
-            "psp 4: v3 streams from server s1 of cluster east (1000 kbit/s)",
-        ),
-    ] {
-        let mut town = town(Settings {
-            mix,
-            parts: 4,
-            ..settings()
-        });
-        town.join("10.1.0.1", "s1", FILM, serving("east", 9000, 10));
-        for viewer_id in ["v1", "v2"] {
-            town.join("10.1.0.11", viewer_id, FILM, viewer());
-        }
-        for viewer_id in ["v1", "v2"] {
-            let little = RequestExt {
-                uplink_kbps: Some(300),
-                ..watching("s1", 1000, 0)
-            };
-            town.report("10.1.0.11", viewer_id, FILM, little);
-        }
-        town.log();
-        town.join("10.1.0.13", "v3", FILM, viewer());
-        let log = town.log();
-        let shared =
-            "psp 3: v3 streams from supporters of cluster east: v1 (250 kbit/s), v2 (250 kbit/s)";
-        assert_eq!(log.iter().any(|line| line == shared), mix, "{log:?}");
-        assert_eq!(log.last().map(String::as_str), Some(line));
-    }
 }
 
 #[test]

@@ -66,6 +66,24 @@ fn a_newcomer_sees_at_one_tracker_whom_the_other_knows() {
 }
 
 #[test]
+fn who_gives_a_peer_a_share_is_not_sent_to_it_wherever_it_asks() {
+    let (mut one, mut other) = pair();
+    film(&mut one);
+    let mut several = attached(2, 3);
+    several["parents"] = json!([{ "peer": "source", "mask": 1 }, { "peer": "giver", "mask": 2 }]);
+    let told = report("relay", SWARM, several);
+    post(&mut one, 1, "192.0.2.2:40000", told);
+    tell(1, &mut one, &mut other);
+    for registry in [&mut one, &mut other] {
+        for (peer, expected) in [("giver", &["source"][..]), ("new", &["source", "relay"])] {
+            let newcomer = join(peer, SWARM, "LEECH", waiting());
+            let answer = post(registry, 2, "192.0.2.3:40000", newcomer);
+            assert_eq!(names(&answer), expected);
+        }
+    }
+}
+
+#[test]
 fn a_peer_goes_on_at_another_tracker_as_if_nothing_had_happened() {
     let (mut one, mut other) = pair();
     film(&mut one);
