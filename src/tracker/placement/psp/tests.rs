@@ -443,7 +443,7 @@ fn t_psp_7_a_link_that_fills_is_left_within_ten_seconds() {
                     };
                     town.report(ip, source, channel, making);
                     if is_more {
-                        filled.get_or_insert(town.now());
+                        filled.get_or_insert_with(|| town.now());
                     }
                 }
                 for (ip, name, cluster) in servers.into_iter().filter(|_| tick % 20 == 19) {
@@ -453,7 +453,7 @@ fn t_psp_7_a_link_that_fills_is_left_within_ten_seconds() {
                     };
                     let told = town.report(ip, &format!("{name}-{channel}"), channel, below);
                     if let Some(to) = told {
-                        moved.get_or_insert((town.now(), to));
+                        moved.get_or_insert_with(|| (town.now(), to));
                     }
                 }
             }
