@@ -374,6 +374,13 @@ impl Node {
         }
     }
 
+    /// Whether a channel is for those alone who have a ticket.
+    pub fn is_closed(&self, index: usize) -> bool {
+        self.swarms
+            .get(index)
+            .is_some_and(|swarm| swarm.lock.closed)
+    }
+
     /// Stops pushing to whoever may not have it any more.
     pub(super) fn cut_off(&mut self, now: Instant) {
         for index in 0..self.swarms.len() {

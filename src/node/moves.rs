@@ -34,7 +34,8 @@ impl Node {
         self.drive_parents(now, index);
     }
 
-    fn parent_addr(&self, index: usize) -> Option<SocketAddr> {
+    /// Where the parent is, the main one when there are several.
+    pub fn parent_addr(&self, index: usize) -> Option<SocketAddr> {
         let parent = self.swarms.get(index)?.parent?;
         self.channels.get(parent).map(|channel| channel.addr)
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::swarm::Swarm;
 use super::{Node, Role};
 use crate::chunk::Parts;
 use crate::peer::channel::ChannelCounters;
@@ -173,7 +174,10 @@ impl Node {
             .filter(|(_, channel)| channel.swarm == swarm && channel.is_open())
             .map(|(at, channel)| {
                 let stream = self.swarms.get(swarm);
-                let role = if stream.is_some_and(|stream| stream.parent == Some(at)) {
+                let pushes = |it: &Swarm| {
+                    it.parent == Some(at) || it.shares.pushing().any(|(by, _)| by == at)
+                };
+                let role = if stream.is_some_and(pushes) {
                     stats::Role::Parent
                 } else if channel.is_child() {
                     stats::Role::Child

@@ -196,13 +196,14 @@ impl Machine for Honest {
         facts.banned.extend_from_slice(&self.banned);
         let neighbours = self.node.neighbours(now, 0);
         for neighbour in &neighbours {
-            let list = match neighbour.role {
-                stats::Role::Parent => &mut facts.parents,
-                stats::Role::Child => &mut facts.children,
-                _ => continue,
-            };
-            list.extend(neighbour.address.parse::<SocketAddr>());
+            if neighbour.role == stats::Role::Child {
+                facts
+                    .children
+                    .extend(neighbour.address.parse::<SocketAddr>());
+            }
         }
+        // Loops are told of the main parent: what others push has ways of its own.
+        facts.parents.extend(self.node.parent_addr(0));
         let counters = self.node.counters(now, 0);
         facts.depth = counters.depth.unwrap_or(0) as u32;
         facts.datagrams_in = Some(counters.recv_datagrams);

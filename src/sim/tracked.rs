@@ -15,12 +15,15 @@ use bytes::Bytes;
 use super::honest::{Honest, key};
 use super::scenario::Role;
 use super::{Boot, Facts, Machine, NodeId, Output, Port, Saved, Send};
+use crate::chunk::{Layout, Parts};
+use crate::integrity::key::SigningKey;
 use crate::rng::Rng;
 use crate::time::{Epoch, Instant};
 use crate::tracker::announce::{Announcer, Event, Identity, Meter, Service};
-use crate::tracker::message::{Deal, Role as TrackerRole};
+use crate::tracker::message::{Deal, Parent, Role as TrackerRole};
 use crate::tracker::placement::Overview;
 use crate::tracker::registry::Registry;
+use crate::wire::ChannelDescription;
 
 /// How long a request and its answer are under way.
 const ANSWER_TIME: Duration = Duration::from_millis(20);
@@ -40,6 +43,8 @@ pub struct Record {
     pub longest_gap_ended: Option<Instant>,
     /// Parents, each with the moment from which on it was the parent.
     pub parents: Vec<(Instant, SocketAddr)>,
+    /// Most parents that it had at once, each for a part; none where one had it all.
+    pub parents_most: usize,
     /// The level it was at last; the source is at 1.
     pub level: u64,
     verified: u64,
@@ -58,6 +63,10 @@ pub struct Office {
     /// Clusters and their load, once a second.
     pub loads: Vec<(Instant, Overview)>,
     services: BTreeMap<u16, Service>,
+    /// How the stream is cut.
+    pub layout: Layout,
+    /// What nodes may upload, in bit/s; the others have no limit.
+    pub limits: BTreeMap<u16, u64>,
 }
 
 /// An [`Office`] that the machines of a world share.
@@ -74,6 +83,8 @@ impl Office {
             log: Vec::new(),
             loads: Vec::new(),
             services,
+            layout: Layout::WHOLE,
+            limits: BTreeMap::new(),
         }))
     }
 
@@ -134,11 +145,42 @@ pub fn cast(office: &Shared) -> impl FnMut(&Boot<'_>) -> Box<dyn Machine> + use<
     move |boot: &Boot<'_>| Box::new(Tracked::new(boot, Rc::clone(&office))) as Box<dyn Machine>
 }
 
+/// What the source says of its channel, when that is more than that there is one.
+fn describe(key: &SigningKey, layout: Layout) -> Option<Bytes> {
+    let mut description = ChannelDescription {
+        name: "film".to_owned(),
+        title: String::new(),
+        swarm_id: key.swarm_id(),
+        chunk_bytes_max: 1316,
+        munro_width: 32,
+        substreams: layout.substreams(),
+        data_substreams: layout.substreams(),
+        run_length: 1,
+        signature: Bytes::new(),
+    };
+    description.signature = key.sign(&description.signed_bytes());
+    description.encode().filter(|_| layout != Layout::WHOLE)
+}
+
 impl Tracked {
     /// The node of one process, told of others by the tracker alone.
     pub fn new(boot: &Boot<'_>, office: Shared) -> Self {
-        let inner = Honest::new(boot);
-        let service = office.borrow().services.get(&boot.id.0).cloned();
+        let (service, limit, layout) = {
+            let office = office.borrow();
+            let service = office.services.get(&boot.id.0).cloned();
+            (
+                service,
+                office.limits.get(&boot.id.0).copied(),
+                office.layout,
+            )
+        };
+        let description = describe(&key(boot.scenario.seed), layout);
+        let inner = Honest::configured(boot, |config| {
+            config.upload_limit_bps = limit;
+            for swarm in &mut config.swarms {
+                swarm.description.clone_from(&description);
+            }
+        });
         let role = match boot.spec.role {
             Role::Source => TrackerRole::Source,
             Role::Relay => TrackerRole::Relay,
@@ -150,7 +192,7 @@ impl Tracked {
             channel: Some("film".to_owned()),
             swarm_id: Some(key(boot.scenario.seed).swarm_id().to_string()),
             title: None,
-            description: None,
+            description: description.filter(|_| role == TrackerRole::Source),
             port: boot.id.address(Port::Listen).port(),
             addresses: Vec::new(),
             deal: Deal::default(),
@@ -202,7 +244,16 @@ impl Tracked {
             match event {
                 Event::Parents(parents) => {
                     let addrs: Vec<SocketAddr> = parents.iter().map(|parent| parent.addr).collect();
-                    self.inner.node_mut().set_candidates(now, 0, &addrs);
+                    let part = |parent: &Parent| {
+                        let bits = u8::try_from(parent.mask?).ok()?;
+                        Some((parent.addr, Parts::from_bits(bits)))
+                    };
+                    let parts: Vec<_> = parents.iter().filter_map(part).collect();
+                    let node = self.inner.node_mut();
+                    node.set_candidates(now, 0, &addrs);
+                    if !parts.is_empty() {
+                        node.set_shares(now, 0, &parts);
+                    }
                 }
                 Event::MoveTo(parent) => self.inner.node_mut().move_to(now, 0, parent.addr),
                 _ => {}
@@ -217,17 +268,12 @@ impl Tracked {
         }
         self.look_at = now + LOOK;
         let counters = self.inner.node().counters(now, 0);
-        let parent = self
-            .inner
-            .node()
-            .neighbours(now, 0)
-            .iter()
-            .find(|neighbour| neighbour.role == crate::stats::Role::Parent)
-            .and_then(|neighbour| neighbour.address.parse().ok());
+        let parent = self.inner.node().parent_addr(0);
         let mut office = self.office.borrow_mut();
         let world = office.world(self.epoch, now);
         let record = office.records.entry(self.id.0).or_default();
         record.level = counters.depth.map_or(0, |hops| hops + 1);
+        record.parents_most = record.parents_most.max(counters.shares.len());
         if let Some(parent) = parent
             && record.parents.last().map(|(_, parent)| *parent) != Some(parent)
         {

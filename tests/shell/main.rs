@@ -15,6 +15,7 @@ mod provider;
 #[path = "../redis/server.rs"]
 mod redis_server;
 mod secrets;
+mod several;
 mod shared;
 mod tls;
 mod tree;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use p2ps::chunk::Layout;
 use p2ps::rng::Seed;
 use p2ps::sim::tracked::{Office, Shared, cast};
 use p2ps::sim::{Fault, FaultKind, NodeId, Outcome, Port, Role, Scenario, Shape, World};
@@ -208,6 +209,56 @@ fn t_psp_6_a_full_server_sheds_and_no_viewer_notices() {
             assert!(
                 player.missing == 0 && player.gaps.is_empty(),
                 "seed {seed}: {player:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn t_psp_3_supporters_and_a_server_share_viewers_and_nobody_misses_anything() {
+    for seed in seeds(3) {
+        let placement = Psp::new(psp::Settings {
+            rate_kbps: 400,
+            ..psp::Settings::default()
+        });
+        let server = Service {
+            cluster: "east".to_owned(),
+            capacity_kbps: 2_700,
+        };
+        let office = office(Box::new(placement), BTreeMap::from([(1, server)]));
+        office.borrow_mut().layout = Layout::new(4).expect("a layout");
+        // A viewer has half its own rate to spare, some three quarters: without parts nobody could help anybody.
+        office.borrow_mut().limits = (2..14)
+            .map(|node| (node, 230_000 + 10_000 * u64::from(node)))
+            .collect();
+        let mut scenario = crowd(seed, 13, 40_000);
+        for (number, node) in scenario.nodes.iter_mut().enumerate() {
+            match number {
+                1 => (node.role, node.start_ms) = (Role::Relay, 300),
+                2.. => node.start_ms = 4_000 + 1_500 * number as u64,
+                _ => {}
+            }
+        }
+        // One that many hang on dies.
+        scenario.faults = vec![Fault {
+            at_ms: 30_000,
+            kind: FaultKind::ParentKill {
+                node: 12,
+                down_ms: 60_000,
+            },
+        }];
+        let outcome = run(&scenario, &office);
+        let office = office.borrow();
+        let shared = office
+            .records
+            .values()
+            .filter(|record| record.parents_most > 1);
+        assert!(shared.count() >= 3, "seed {seed}: {:?}", office.log);
+        for player in &outcome.players {
+            let record = &office.records[&player.node.0];
+            assert!(
+                player.missing == 0 && player.gaps.is_empty(),
+                "seed {seed}: {player:?} {record:?}"
             );
         }
     }
