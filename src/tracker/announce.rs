@@ -294,6 +294,14 @@ impl Announcer {
         self.is_wanting = is_wanting;
     }
 
+    /// Somebody came with a ticket: trackers are asked soon whether it has been revoked since they last answered.
+    pub fn check_tickets(&mut self, now: Instant) {
+        for tracker in &mut self.trackers {
+            tracker.has_news = true;
+            tracker.report_at = tracker.report_at.min(tracker.soon(now));
+        }
+    }
+
     /// Says goodbye to every tracker, once; nothing else is said afterwards. What is under way is not waited for: who ends
     /// with the channel often asks for parents in that moment, and there is no time for an answer.
     pub fn leave(&mut self) {

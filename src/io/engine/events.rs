@@ -129,7 +129,15 @@ impl Engine {
                 );
             }
             Event::NeedParents { swarm } => self.want_parents(now, swarm, true),
-            Event::ChildJoined { addr, .. } => tracing::debug!("{addr} joined"),
+            Event::ChildJoined { swarm, addr } => {
+                tracing::debug!("{addr} joined");
+                let stream = self.streams.get_mut(swarm);
+                if self.node.is_closed(swarm)
+                    && let Some(rendezvous) = stream.and_then(|stream| stream.rendezvous.as_mut())
+                {
+                    rendezvous.check_tickets(now);
+                }
+            }
             Event::ChildLeft { addr, .. } => tracing::debug!("{addr} left"),
             Event::ChildRefused { addr, why, .. } => tracing::debug!("refused {addr}: {why}"),
             Event::Described { swarm, description } => self.reporter.described(swarm, description),

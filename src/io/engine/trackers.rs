@@ -94,6 +94,11 @@ impl Rendezvous {
         self.announcer.want_parents(now, wanting);
     }
 
+    /// Somebody came whose ticket may have been revoked.
+    pub(super) fn check_tickets(&mut self, now: Instant) {
+        self.announcer.check_tickets(now);
+    }
+
     /// What the next report says.
     pub(super) fn set_facts(&mut self, now: Instant, counters: &Counters, slots_free: u16) {
         let facts = self.meter.facts(now, counters, slots_free);

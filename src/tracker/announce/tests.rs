@@ -153,6 +153,21 @@ fn who_has_just_come_says_at_once_that_it_has_the_stream() {
 }
 
 #[test]
+fn a_ticket_that_is_shown_is_asked_about_once_a_second() {
+    let mut registry = registry();
+    let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));
+    source.set_facts(at(0), source_facts());
+    run(&mut registry, &mut [&mut source], 0, 2000);
+    let before = registry.stats().reports_total;
+    for now in (2000..4000).step_by(100) {
+        source.check_tickets(at(now));
+        run(&mut registry, &mut [&mut source], now, now + 100);
+    }
+    let asked = registry.stats().reports_total - before;
+    assert!((2..=3).contains(&asked), "{asked}");
+}
+
+#[test]
 fn reports_keep_the_registration_and_finds_go_on_while_wanted() {
     let mut registry = registry();
     let mut source = Announcer::new(at(0), identity("source", Role::Source), 1, rng(2));

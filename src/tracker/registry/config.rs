@@ -6,8 +6,11 @@ use std::time::Duration;
 use crate::tracker::address::{Scope, scope};
 use crate::tracker::message::{RejectCode, Role};
 
-/// A source is asked to report so often at least.
-const SOURCE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often those report who have to hear of something soon.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Of those not more than so many in a second.
+const SOON_REPORTS_MAX: u64 = 2000;
 
 /// Whether a signed description proves that a key may announce a channel: name, swarm identifier, description.
 pub type DescriptionCheck = fn(&str, &str, &[u8]) -> bool;
@@ -39,12 +42,20 @@ impl Config {
     }
 
     /// How often somebody is asked to report. Nobody finds a channel at a tracker that was started again before its source
-    /// was heard there, and sources are few.
-    pub(super) fn report_interval_of(&self, role: Option<Role>) -> Duration {
-        match role {
-            Some(Role::Source) => self.report_interval.min(SOURCE_INTERVAL),
-            _ => self.report_interval,
-        }
+    /// was heard there, and sources are few. In a closed channel everybody who gives something to others has to hear of
+    /// revoked users, as soon as so many peers can be told without too many reports.
+    pub(super) fn report_interval_of(
+        &self,
+        role: Option<Role>,
+        is_closed: bool,
+        peers: usize,
+    ) -> Duration {
+        let soonest = match (role, is_closed) {
+            (Some(Role::Source), _) => SOON,
+            (_, true) => SOON.max(Duration::from_secs(peers as u64 / SOON_REPORTS_MAX)),
+            (_, false) => self.report_interval,
+        };
+        soonest.min(self.report_interval)
     }
 }
 
@@ -138,5 +149,29 @@ impl Stats {
 
     pub(super) fn reject(&mut self, code: RejectCode) {
         self.rejects_total[code.index()] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_to_hear_something_soon_reports_often() {
+        let config = Config::default();
+        for (role, is_closed, peers, seconds) in [
+            (Role::Source, false, 1_000_000, 2),
+            (Role::Peer, false, 5, 10),
+            (Role::Peer, true, 5, 2),
+            (Role::Relay, true, 6_000, 3),
+            (Role::Peer, true, 1_000_000, 10),
+        ] {
+            let interval = config.report_interval_of(Some(role), is_closed, peers);
+            assert_eq!(
+                interval,
+                Duration::from_secs(seconds),
+                "{role:?} of {peers}"
+            );
+        }
     }
 }
