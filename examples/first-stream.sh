@@ -132,10 +132,9 @@ swarm=$(value source start swarm)
 
 start relay relay --channel film --tracker "$tracker" --max-children 2
 await relay '"state":"buffering"'
-# The tracker may well name one of these two to the other: the tree is as drawn because they prefer the relay.
-relay=$(value relay start listen)
-start peer1 peer "p2ps://$tracker/film" --parent "$relay" -o "$work/peer1.ts"
-start peer2 peer "p2ps://$tracker/film" --parent "$relay" -o "$work/peer2.ts"
+# The source is full, so the tracker sends these two to the relay.
+start peer1 peer "p2ps://$tracker/film" -o "$work/peer1.ts"
+start peer2 peer "p2ps://$tracker/film" -o "$work/peer2.ts"
 address peer1
 first=$(value peer1 start listen)
 # These two know no tracker: the channel and the address of a parent are enough.
