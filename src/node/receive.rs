@@ -185,6 +185,8 @@ impl Node {
         if let Some(open_for) = swarm.repair.got(now, Hole::Chunk(chunk)) {
             swarm.counters.repaired_packets += 1;
             self.stats.slowest_repair = self.stats.slowest_repair.max(open_for);
+        } else {
+            swarm.shares.on_delivered(at);
         }
         let mask = if is_empty { 0 } else { 1 << position(chunk) };
         swarm.note_fresh(MunroIndex::of(chunk), mask, false);

@@ -9,6 +9,7 @@ use super::{Node, TICK};
 use crate::chunk::{ChunkIndex, ChunkRange};
 use crate::integrity::live::MUNRO_WIDTH;
 use crate::schedule::repair::{Ask, Hole, REORDER_DELAY, Supplier};
+use crate::store::playout::Playout;
 use crate::store::{MunroIndex, Slot};
 use crate::time::Instant;
 use crate::wire::{Extension, Message};
@@ -21,6 +22,8 @@ const MISSED_MOST: u64 = 4;
 const MISSED_SPAN: Duration = Duration::from_secs(10);
 /// A hole is followed for this long where nobody plays.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+/// Where nobody plays, children wait for what several parents are to push, so long at most.
+const PATIENCE_MOST: Duration = Duration::from_millis(100);
 /// Longer than any window.
 const NEVER: Duration = Duration::from_secs(1 << 30);
 /// Missing munros asked for at once.
@@ -342,11 +345,13 @@ pub(super) fn note_holes(now: Instant, swarm: &mut Swarm, index: MunroIndex) {
     if slot.tree().is_complete() && missing != 0 {
         let layout = swarm.layout.unwrap_or_default();
         swarm.shares.on_missing(now, layout, missing);
+        let latency = swarm.playout.as_ref().map(Playout::latency);
+        let most = latency.map_or(PATIENCE_MOST, |latency| latency / 4);
         let mut noticed = 0;
         for place in 0..32 {
             if missing & (1 << place) != 0 {
                 let chunk = index.chunk_at(place);
-                let after = swarm.shares.patience(layout.substream_of(chunk));
+                let after = swarm.shares.patience(layout.substream_of(chunk), most);
                 let hole = Hole::Chunk(chunk);
                 noticed += u64::from(swarm.repair.want(now, hole, after, give_up));
             }

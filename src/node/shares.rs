@@ -93,12 +93,18 @@ impl Shares {
     pub(super) fn on_chunk(&mut self, at: usize, lag: Duration) {
         if let Some(helper) = self.find(at) {
             // The worst is forgotten slowly: some ninety chunks later it counts half.
-            helper.lag = lag.max(helper.lag - helper.lag / 128);
+            helper.lag = lag.min(PATIENCE_MAX).max(helper.lag - helper.lag / 128);
+        }
+    }
+
+    /// A helper pushed something that was missing, and it was genuine.
+    pub(super) fn on_delivered(&mut self, at: usize) {
+        if let Some(helper) = self.find(at) {
             helper.owes_since = None;
         }
     }
 
-    /// Chunks of a munro are missing; how long the one at each position may still take.
+    /// Chunks at these positions of a munro are missing: whoever was to push them owes them.
     pub(super) fn on_missing(&mut self, now: Instant, layout: Layout, missing: u32) {
         for helper in &mut self.helpers {
             if helper.is_relied_on && missing & layout.places(helper.parts) != 0 {
@@ -107,12 +113,14 @@ impl Shares {
         }
     }
 
-    /// How long a chunk at a position of a munro may come later than the hashes, without being lost.
-    pub(super) fn patience(&self, substream: u8) -> Duration {
+    /// How long a chunk of a substream may come later than the hashes, without being lost; no longer than `most`, since it
+    /// has to be here in time, whatever a helper makes us wait.
+    pub(super) fn patience(&self, substream: u8, most: Duration) -> Duration {
         let mut helpers = self.helpers.iter();
         let helper = helpers.find(|it| it.is_relied_on && it.parts.contains(substream));
         helper.map_or(REORDER_DELAY, |helper| {
-            (REORDER_DELAY + helper.lag * 3 / 2).min(PATIENCE_MAX)
+            let patience = (REORDER_DELAY + helper.lag * 3 / 2).min(PATIENCE_MAX);
+            patience.min(most).max(REORDER_DELAY)
         })
     }
 

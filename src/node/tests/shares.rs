@@ -1,5 +1,8 @@
 //! Several parents at once, each pushing a part.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::*;
 use crate::chunk::Parts;
 
@@ -275,5 +278,33 @@ fn whoever_has_room_for_a_part_alone_takes_nobody_for_more() {
     table.stream(1, &mut sent, 3 * SECOND);
     assert_eq!(table.pushed(9), [(2, 0b0011), (8, 0b1100)].into());
     assert_eq!(table.nodes[&8].slots_free(), 0);
+    table.finish_at(9, &sent);
+}
+
+#[test]
+fn a_helper_that_sends_nothing_but_nonsense_is_let_go() {
+    let (mut table, mut sent) = world(4, &[2, 3], 400);
+    table.share(9, &[(2, 0b0111), (3, 0b1000)]);
+    table.stream(1, &mut sent, 2 * SECOND);
+    assert_eq!(table.pushed(9).len(), 2);
+    // What comes of it from now on is one chunk of before, again and again: on time, and of no use.
+    let old = Rc::new(RefCell::new(Vec::new()));
+    let kept = Rc::clone(&old);
+    table.drop = Box::new(move |from, to, datagram, _| {
+        let is_chunk = (from, to) == (3, 9) && datagram.len() > 1000;
+        if is_chunk && kept.borrow().is_empty() {
+            kept.replace(datagram.to_vec());
+        }
+        is_chunk
+    });
+    for _ in 0..100 {
+        table.stream(1, &mut sent, Duration::from_millis(20));
+        let again = old.borrow().clone();
+        let from = addr(3, Port::Listen);
+        table.mail.push((table.now, 9, Port::Dial, from, again));
+    }
+    assert!(table.pushed(9).is_empty());
+    let counters = table.nodes[&9].counters(table.now, 0);
+    assert_eq!(counters.due_packets, counters.played_packets);
     table.finish_at(9, &sent);
 }
