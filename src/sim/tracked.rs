@@ -43,6 +43,8 @@ pub struct Record {
     pub longest_gap_ended: Option<Instant>,
     /// Parents, each with the moment from which on it was the parent.
     pub parents: Vec<(Instant, SocketAddr)>,
+    /// Media bytes that it read or received, and that it sent.
+    pub media_bytes: (u64, u64),
     /// Most parents that it had at once, each for a part; none where one had it all.
     pub parents_most: usize,
     /// The level it was at last; the source is at 1.
@@ -273,6 +275,8 @@ impl Tracked {
         let world = office.world(self.epoch, now);
         let record = office.records.entry(self.id.0).or_default();
         record.level = counters.depth.map_or(0, |hops| hops + 1);
+        let came = counters.media_bytes.max(counters.recv_media_bytes);
+        record.media_bytes = (came, counters.sent_media_bytes);
         record.parents_most = record.parents_most.max(counters.shares.len());
         if let Some(parent) = parent
             && record.parents.last().map(|(_, parent)| *parent) != Some(parent)

@@ -114,6 +114,33 @@ fn t_ss_3_a_subtree_receives_again_soon_after_a_clone_dies() {
     }
 }
 
+/// The processor's share of it is a figure of `benches/tree.py`.
+#[test]
+fn t_ss_4_the_radix_sends_two_copies_in_the_tree_and_sixteen_in_the_star() {
+    for (is_star, copies) in [(false, 2.0), (true, 16.0)] {
+        for seed in seeds(3) {
+            let settings = balanced::Settings {
+                is_star,
+                ..balanced::Settings::default()
+            };
+            let office = office(Box::new(Balanced::new(settings)), BTreeMap::new());
+            // Whoever comes is there before the first byte that counts.
+            let scenario = crowd(seed, 16, 30_000);
+            let outcome = run(&scenario, &office);
+            let office = office.borrow();
+            let (read, sent) = office.records[&0].media_bytes;
+            let ratio = sent as f64 / read as f64;
+            assert!(
+                ratio > 0.8 * copies && ratio < 1.1 * copies,
+                "seed {seed}: {ratio} copies instead of {copies}"
+            );
+            for player in &outcome.players {
+                assert_eq!(player.missing, 0, "seed {seed}: {player:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn t_ss_6_six_levels_with_loss_on_every_hop_still_play() {
     for seed in seeds(3) {
