@@ -16,6 +16,7 @@ use p2ps::integrity::key::SigningKey;
 use p2ps::integrity::live::{Authority, MunroTree};
 use p2ps::node::{Config, Node, Port, Role, SourceConfig, StartFrom, SwarmConfig};
 use p2ps::rng::Seed;
+use p2ps::seal::{EpochId, EpochKey, Hints, Ring, SALT_BYTES, Sealer};
 use p2ps::store::MunroIndex;
 use p2ps::store::playout::PlayoutConfig;
 use p2ps::time::{Epoch, Instant, NtpTime};
@@ -303,8 +304,37 @@ fn primitives() {
     );
 }
 
+/// Sealing a chunk, and opening it.
+fn sealing() {
+    let (epoch, key_of_epoch) = (EpochId::at(1, 0), EpochKey::from_bytes([3; 32]));
+    let mut sealer = Sealer::new(key().swarm_id(), [9; SALT_BYTES]);
+    sealer.set_key(epoch, &key_of_epoch);
+    let mut ring = Ring::new(key().swarm_id());
+    ring.add(epoch, key_of_epoch);
+    let media = vec![5; 6 * 188];
+    let mut chunk = 0;
+    let mut sealed = Bytes::new();
+    let seal = median(|| {
+        chunk += 1;
+        timed(|| {
+            sealed = sealer
+                .seal(ChunkIndex::new(chunk), Hints::default(), &media)
+                .expect("there is a key")
+        })
+    });
+    print("seal a chunk of 1128 bytes", seal);
+    let open = median(|| {
+        timed(|| {
+            ring.open(ChunkIndex::new(chunk), &sealed)
+                .expect("the same key")
+        })
+    });
+    print("open it", open);
+}
+
 fn main() {
     primitives();
+    sealing();
     let mut table = Table::new(1);
     table.sign();
     if let Some((_, bytes, stride)) = table.train.clone() {

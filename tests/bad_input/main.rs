@@ -274,19 +274,19 @@ fn rows_17_and_18_terminals() {
 #[test]
 fn stores_that_are_none() {
     let bench = Bench::new();
-    const NEED: &str = "need mem:, redb:PATH or redis://HOST[:PORT][/DB]";
-    const NEED_REDIS: &str = "need redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
+    const NEED: &str = "need mem:, redb:PATH or redis[s]://HOST[:PORT][/DB]";
+    const NEED_REDIS: &str = "need redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/DB]";
     for (store, shown, why) in [
         ("sqlite:st", "sqlite:st", NEED),
         ("redb:", "redb:", NEED),
         ("mem:st", "mem:st", NEED),
         ("st", "st", NEED),
-        ("rediss://cache", "rediss://cache", NEED),
+        ("valkeys://cache", "valkeys://cache", NEED),
         ("redis:cache", "redis:cache", NEED_REDIS),
         ("redis://cache/film", "redis://cache/film", NEED_REDIS),
         // What may be a password is not shown.
         ("redis://:pw@cache:0", "redis://…@cache:0", NEED_REDIS),
-        ("rediss://ann:pw@cache", "rediss://…@cache", NEED),
+        ("rediss://ann:pw@cache:0", "rediss://…@cache:0", NEED_REDIS),
     ] {
         bench.refuses(
             &format!("p2ps-tracker --store {store}"),

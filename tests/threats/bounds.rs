@@ -10,7 +10,9 @@ use bytes::Bytes;
 use p2ps::ids::PeerId;
 use p2ps::node::{Port, Role, StartFrom};
 use p2ps::wire::option::Handshake;
-use p2ps::wire::{Extension, Mask, Message, ProbeReply, Subscribe, SubscribeReply};
+use p2ps::wire::{
+    ChannelDescription, Extension, Mask, Message, ProbeReply, Subscribe, SubscribeReply,
+};
 
 use crate::world::*;
 
@@ -153,7 +155,19 @@ fn s_15_naming_thousands_of_chunks_gives_no_more_copies() {
 fn questions_are_answered_at_a_pace() {
     let mut world = World::new();
     let mut source = config(Role::Source, 1, &[], 0);
-    source.swarms[0].description = Some(Bytes::from(vec![7; 1000]));
+    // A long one.
+    let description = ChannelDescription {
+        name: "film".to_owned(),
+        title: String::new(),
+        swarm_id: key().swarm_id(),
+        chunk_bytes_max: 1316,
+        munro_width: 32,
+        substreams: 1,
+        data_substreams: 1,
+        run_length: 1,
+        signature: Bytes::from(vec![7; 1000]),
+    };
+    source.swarms[0].description = description.encode();
     world.add(1, source);
     world.stream(&mut Vec::new(), 100 * MILLI);
     let asker = Stranger::call(&mut world, 1, elsewhere(1), true);

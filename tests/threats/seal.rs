@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use p2ps::chunk::ChunkIndex;
 use p2ps::ids::{PeerKey, SwarmId};
 use p2ps::integrity::key::SigningKey;
 use p2ps::node::{Config, Event, Port, Role};
 use p2ps::rng::{Rng, Seed};
-use p2ps::seal::{EpochId, EpochKey, Hints, OVERHEAD_BYTES, Ring, Sealer, is_sealed};
+use p2ps::seal::{EpochId, EpochKey, OVERHEAD_BYTES, is_sealed};
 use p2ps::sim::stream::Stream;
 use p2ps::time::Epoch;
 use p2ps::tracker::announce::{Announcer, Credentials, Event as Told, Identity};
@@ -219,33 +218,6 @@ fn sealed_chunks_are_no_longer_than_others() {
     }
     assert_eq!(longest, 6 * 188 + OVERHEAD_BYTES);
     assert!(longest <= 1316);
-}
-
-#[test]
-#[ignore = "a measurement"]
-fn what_sealing_and_opening_cost() {
-    const COUNT: u32 = 100_000;
-    let at = |chunk| ChunkIndex::new(u64::from(chunk));
-    let (epoch, epoch_key) = one_key(1).remove(0);
-    let mut sealer = Sealer::new(key().swarm_id(), [9; 16]);
-    sealer.set_key(epoch, &epoch_key);
-    let mut ring = Ring::new(key().swarm_id());
-    ring.add(epoch, epoch_key);
-    let media = vec![5; 6 * 188];
-    let start = Instant::now();
-    let sealed: Vec<Option<Bytes>> = (0..COUNT)
-        .map(|chunk| sealer.seal(at(chunk), Hints::default(), &media))
-        .collect();
-    let middle = Instant::now();
-    for (chunk, sealed) in (0..COUNT).zip(sealed.iter().flatten()) {
-        let opened = ring.open(at(chunk), sealed);
-        assert_eq!(opened.map(|it| it.len()), Ok(media.len()));
-    }
-    let (seal, open) = ((middle - start) / COUNT, middle.elapsed() / COUNT);
-    println!(
-        "seal {seal:?}, open {open:?} a chunk of {} bytes",
-        media.len()
-    );
 }
 
 // --- with a tracker ---------------------------------------------------------------------------------------------------
