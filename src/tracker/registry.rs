@@ -296,14 +296,7 @@ impl Registry {
                 let sells = allowed.is_some();
                 self.give_tickets(now, ip, request, user.as_deref(), sells, &mut response);
                 if let Some(ext) = &request.ext {
-                    let auth = response
-                        .ext
-                        .as_ref()
-                        .and_then(|ext| ext.access.auth.as_ref());
-                    let is_closed = auth.is_some_and(|auth| auth.closed);
-                    let peers = self.peers.len();
-                    let interval = self.config.report_interval_of(ext.role, is_closed, peers);
-                    response.report_interval_s = Some(interval.as_secs().max(1));
+                    self.ask_to_report(ext.role, &mut response);
                 }
                 if matches!(request.body, Body::Connect(_)) {
                     let expires = now + self.config.track_timeout;

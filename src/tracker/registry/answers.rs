@@ -62,6 +62,18 @@ impl Registry {
         (group, parents)
     }
 
+    /// Says when the next report is wanted.
+    pub(super) fn ask_to_report(&self, role: Option<Role>, response: &mut Response) {
+        let auth = response
+            .ext
+            .as_ref()
+            .and_then(|ext| ext.access.auth.as_ref());
+        let is_closed = auth.is_some_and(|auth| auth.closed);
+        let peers = self.peers.len();
+        let interval = self.config.report_interval_of(role, is_closed, peers);
+        response.report_interval_s = Some(interval.as_secs().max(1));
+    }
+
     pub(in crate::tracker) fn refuse(
         &mut self,
         transaction_id: String,
